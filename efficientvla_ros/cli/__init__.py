@@ -1,0 +1,1 @@
+"""Command line: `efficientvla demo | record | train | evaluate | benchmark`."""

@@ -1,0 +1,1 @@
+"""The embedded tabletop: scene, tasks, scripted expert and recording (MuJoCo, no torch)."""

@@ -1,0 +1,212 @@
+"""Sizes of a CogACT-architecture policy, from the embedded model to the released 7-B ones."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+HALF = (0.5, 0.5, 0.5)
+
+
+class ConfigError(ValueError):
+    """A model configuration that cannot be built; the message quotes the bad value."""
+
+
+@dataclass(frozen=True)
+class ViTConfig:
+    """One vision tower.
+
+    Attributes:
+        width: channels of a token.
+        depth: blocks of the published network. Features leave after block `depth - 2`, so
+            the last block and the final norm are never built.
+        heads: attention heads.
+        mlp_width: hidden channels of a block's MLP.
+        prefix_tokens: class and register tokens in front of the patches (DINOv2: 5).
+        layer_scale: whether residual branches carry a learned gain (DINOv2).
+        mean: image mean per channel, of values in [0, 1].
+        std: image standard deviation per channel.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    mlp_width: int
+    prefix_tokens: int = 0
+    layer_scale: bool = False
+    mean: tuple[float, float, float] = HALF
+    std: tuple[float, float, float] = HALF
+
+    @property
+    def blocks_used(self) -> int:
+        """Blocks whose output matters: features are the second-to-last block's."""
+        return self.depth - 1
+
+
+@dataclass(frozen=True)
+class LlamaConfig:
+    """The language model (Llama-2 layout)."""
+
+    width: int = 4096
+    layers: int = 32
+    heads: int = 32
+    kv_heads: int = 32
+    mlp_width: int = 11008
+    vocab_size: int = 32064
+    rms_eps: float = 1e-5
+    rope_theta: float = 10000.0
+    max_positions: int = 4096
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of one attention head."""
+        return self.width // self.heads
+
+
+@dataclass(frozen=True)
+class DiTConfig:
+    """The diffusion action head.
+
+    Attributes:
+        width: channels of a token.
+        depth: transformer blocks.
+        heads: attention heads.
+        horizon: actions in a chunk (CogACT: future window 15, plus the current action).
+        action_dim: values of one action.
+        diffusion_steps: length of the noise schedule the head was trained on.
+        ddim_steps: default number of sampling steps.
+        guidance: default classifier-free guidance scale; 1.0 or less switches it off.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    horizon: int = 16
+    action_dim: int = 7
+    diffusion_steps: int = 100
+    ddim_steps: int = 10
+    guidance: float = 1.5
+
+
+@dataclass(frozen=True)
+class CogACTConfig:
+    """A whole policy.
+
+    Attributes:
+        name: what logs and reports call the model.
+        dino: first vision tower; its channels come first in the fused features.
+        siglip: second vision tower.
+        llm: language model.
+        head: diffusion action head.
+        image_size: side of the square network input, pixels.
+        patch_size: side of a patch, pixels.
+        projector_width: hidden channels of the projector's first layer.
+        prompt_template: text around the instruction; `{instruction}` is replaced.
+        suffix_ids: token ids appended to the tokenised prompt; the last one's hidden
+            state is the cognition feature.
+        step_duration: seconds between two actions of a chunk.
+        cameras: camera names in the order in which the policy wants them.
+    """
+
+    name: str
+    dino: ViTConfig
+    siglip: ViTConfig
+    llm: LlamaConfig
+    head: DiTConfig
+    image_size: int = 224
+    patch_size: int = 14
+    projector_width: int = 8704
+    prompt_template: str = 'In: What action should the robot take to {instruction}?\nOut:'
+    suffix_ids: tuple[int, ...] = (29871, 2)
+    step_duration: float = 0.2
+    cameras: tuple[str, ...] = field(default=('camera',))
+
+    def __post_init__(self) -> None:
+        """Refuses sizes that do not fit together."""
+        _require_multiple('image_size', self.image_size, 'patch_size', self.patch_size)
+        for label, part in (('dino', self.dino), ('siglip', self.siglip), ('llm', self.llm),
+                            ('head', self.head)):
+            _require_multiple(f'{label}.width', part.width, f'{label}.heads', part.heads)
+        _require_multiple('llm.heads', self.llm.heads, 'llm.kv_heads', self.llm.kv_heads)
+        for label, tower in (('dino', self.dino), ('siglip', self.siglip)):
+            if tower.depth < 2:
+                raise ConfigError(f'{label}.depth is {tower.depth}, expected at least 2')
+
+    @property
+    def num_patches(self) -> int:
+        """Visual tokens of one image."""
+        return (self.image_size // self.patch_size) ** 2
+
+    @property
+    def vision_width(self) -> int:
+        """Channels of the fused visual features."""
+        return self.dino.width + self.siglip.width
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns a JSON-ready description."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> CogACTConfig:
+        """Builds a configuration from `to_dict`'s output.
+
+        Raises:
+            ConfigError: a key is missing or unknown, or sizes do not fit together.
+        """
+        parts = {'dino': ViTConfig, 'siglip': ViTConfig, 'llm': LlamaConfig, 'head': DiTConfig}
+        try:
+            built = {key: _build(part, values[key]) for key, part in parts.items()}
+            rest = {key: value for key, value in values.items() if key not in parts}
+            return _build(cls, {**rest, **built})
+        except (KeyError, TypeError) as error:
+            raise ConfigError(f'model configuration does not fit: {error}') from error
+
+
+def _build(cls: type, values: dict[str, Any]) -> Any:
+    # JSON has no tuples; frozen configurations hold nothing mutable.
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _require_multiple(name: str, value: int, of_name: str, of: int) -> None:
+    if of <= 0 or value <= 0 or value % of:
+        raise ConfigError(f'{name} is {value}, expected a positive multiple of {of_name} = {of}')
+
+
+TABLETOP = CogACTConfig(
+    name='tabletop',
+    dino=ViTConfig(96, 4, 3, 384, prefix_tokens=5, layer_scale=True,
+                   mean=IMAGENET_MEAN, std=IMAGENET_STD),
+    siglip=ViTConfig(96, 4, 3, 384),
+    llm=LlamaConfig(width=128, layers=12, heads=4, kv_heads=4, mlp_width=352, vocab_size=64,
+                    max_positions=256),
+    head=DiTConfig(width=128, depth=3, heads=4, horizon=8),
+    image_size=112,
+    projector_width=512,
+    prompt_template='{instruction}',
+    suffix_ids=(2,),
+)
+
+
+def _cogact(name: str, width: int, depth: int, heads: int) -> CogACTConfig:
+    return CogACTConfig(
+        name=name,
+        dino=ViTConfig(1024, 24, 16, 4096, prefix_tokens=5, layer_scale=True,
+                       mean=IMAGENET_MEAN, std=IMAGENET_STD),
+        siglip=ViTConfig(1152, 27, 16, 4304),
+        llm=LlamaConfig(),
+        head=DiTConfig(width, depth, heads),
+    )
+
+
+CONFIGS = {
+    config.name: config
+    for config in (
+        TABLETOP,
+        _cogact('cogact-small', 384, 6, 4),
+        _cogact('cogact-base', 768, 12, 12),
+        _cogact('cogact-large', 1024, 24, 16),
+    )
+}
+"""Known policies by name."""

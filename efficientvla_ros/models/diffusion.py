@@ -1,0 +1,122 @@
+"""Noise schedule and deterministic sampling of the action head."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from efficientvla_ros.models.dit import DiT
+
+
+class ScheduleError(ValueError):
+    """A number of sampling steps that the schedule does not allow."""
+
+
+@lru_cache(maxsize=4)
+def alphas_cumprod(num_steps: int = 100) -> np.ndarray:
+    """Cumulative signal power of the squared-cosine schedule (Nichol & Dhariwal 2021, eq. 17).
+
+    Returns:
+        float64 [num_steps].
+    """
+    def power(u: float) -> float:
+        return math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    betas = [min(1 - power((i + 1) / num_steps) / power(i / num_steps), 0.999)
+             for i in range(num_steps)]
+    return np.cumprod(1.0 - np.array(betas))
+
+
+@lru_cache(maxsize=32)
+def ddim_timesteps(steps: int, num_steps: int = 100) -> tuple[int, ...]:
+    """Times that a sampler of `steps` steps visits, latest first.
+
+    The smallest integer stride whose range over the schedule has `steps` entries; a single
+    step is the middle of the schedule, as in the reference implementation.
+
+    Raises:
+        ScheduleError: no integer stride gives that many steps; the message lists those that do.
+    """
+    if steps == 1:
+        return (num_steps // 2,)
+    for stride in range(1, num_steps):
+        if len(range(0, num_steps, stride)) == steps:
+            return tuple(reversed(range(0, num_steps, stride)))
+    valid = sorted({len(range(0, num_steps, stride)) for stride in range(1, num_steps)} | {1})
+    raise ScheduleError(f'{steps} DDIM steps do not divide the schedule of {num_steps}; '
+                        f'expected one of {", ".join(map(str, valid))}')
+
+
+@lru_cache(maxsize=32)
+def ddim_coefficients(steps: int, num_steps: int = 100) -> tuple[tuple[float, float], ...]:
+    """Pairs (A, B) of the update x <- A x + B noise, latest time first (DDIM, eta = 0).
+
+    From Song et al. 2021, eq. 12: x0 = (x - sqrt(1-a) e) / sqrt(a) and
+    x' = sqrt(a') x0 + sqrt(1-a') e, with a' = 1 after the last step.
+    """
+    alphas = alphas_cumprod(num_steps)
+    times = ddim_timesteps(steps, num_steps)
+    here = [float(alphas[t]) for t in times]
+    after = here[1:] + [1.0]
+    return tuple(
+        (math.sqrt(b / a), math.sqrt(1 - b) - math.sqrt(b / a) * math.sqrt(1 - a))
+        for a, b in zip(here, after))
+
+
+def add_noise(actions: Tensor, noise: Tensor, t: Tensor, num_steps: int = 100) -> Tensor:
+    """Noisy actions at times t [N]; all other shapes [N, horizon, dim]."""
+    table = torch.as_tensor(alphas_cumprod(num_steps), dtype=actions.dtype, device=t.device)
+    a = table[t].view(-1, 1, 1)
+    return a.sqrt() * actions + (1 - a).sqrt() * noise
+
+
+def guided(head: Callable[[Tensor, Tensor], Tensor], x: Tensor, condition: Tensor,
+           guidance: float) -> Tensor:
+    """Noise with classifier-free guidance.
+
+    Args:
+        head: maps (x [2, H, A], condition tokens [2, D]) to noise [2, H, A].
+        x: noisy actions [1, H, A].
+        condition: tokens [2, D]: conditional first, unconditional second.
+        guidance: scale s of e_u + s (e_c - e_u).
+
+    Returns:
+        Guided noise [1, H, A].
+    """
+    conditional, unconditional = head(x.expand(2, -1, -1), condition).chunk(2)
+    return unconditional + guidance * (conditional - unconditional)
+
+
+def sample_actions(head: DiT, cognition: Tensor, noise: Tensor, *, steps: int, guidance: float,
+                   num_steps: int = 100) -> Tensor:
+    """Draws one chunk.
+
+    Args:
+        head: the noise predictor.
+        cognition: feature [1, condition_width].
+        noise: initial noise [1, horizon, action_dim].
+        steps: DDIM steps.
+        guidance: classifier-free guidance scale; active only above 1.
+        num_steps: length of the training schedule.
+
+    Returns:
+        Normalised actions [1, horizon, action_dim], not clipped.
+    """
+    times = torch.tensor(ddim_timesteps(steps, num_steps), device=noise.device)
+    time_tokens = head.t_embedder(times)  # [steps, D]
+    if guidance > 1.0:
+        cognition = torch.cat((cognition, head.z_embedder.uncondition.to(cognition.dtype)))
+    condition = head.z_embedder(cognition)  # [1 or 2, D]
+    x = noise
+    for token, (a, b) in zip(time_tokens, ddim_coefficients(steps, num_steps)):
+        if guidance > 1.0:
+            predicted = guided(head.denoise, x, condition + token, guidance)
+        else:
+            predicted = head.denoise(x, condition + token)
+        x = a * x + b * predicted
+    return x

@@ -1,0 +1,70 @@
+"""Action statistics of a data set: the map between normalised and physical actions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+GRIPPER = 6
+_GRIPPER_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class ActionStatistics:
+    """Quantiles per action dimension.
+
+    Attributes:
+        q01: float64 [dim], value that maps to -1.
+        q99: float64 [dim], value that maps to +1.
+        mask: bool [dim]; False dimensions pass unchanged (the gripper).
+    """
+
+    q01: np.ndarray
+    q99: np.ndarray
+    mask: np.ndarray
+
+    @classmethod
+    def from_json(cls, statistics: dict[str, Any], key: str | None = None) -> ActionStatistics:
+        """Reads the entry `key` of a `dataset_statistics.json`.
+
+        Args:
+            statistics: the file's content.
+            key: data set name; None takes the only one.
+
+        Raises:
+            KeyError: the key is missing or needed; the message lists those that exist.
+        """
+        if key is None and len(statistics) == 1:
+            key = next(iter(statistics))
+        if key not in statistics:
+            raise KeyError(f'no action statistics for data set {key!r}; '
+                           f'the checkpoint has: {", ".join(sorted(statistics))}')
+        action = statistics[key]['action']
+        q01, q99 = (np.asarray(action[name], dtype=np.float64) for name in ('q01', 'q99'))
+        return cls(q01, q99, np.asarray(action.get('mask', [True] * len(q01)), dtype=bool))
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the `action` part of a data set's entry."""
+        return {name: getattr(self, name).tolist() for name in ('q01', 'q99', 'mask')}
+
+    def normalise(self, actions: np.ndarray) -> np.ndarray:
+        """Maps physical actions [..., dim] to [-1, 1]; constant dimensions become 0."""
+        span = self.q99 - self.q01
+        scaled = 2.0 * (actions - self.q01) / np.where(span > 0, span, 1.0) - 1.0
+        scaled = np.where(span > 0, np.clip(scaled, -1.0, 1.0), 0.0)
+        return np.where(self.mask, scaled, actions)
+
+    def unnormalise(self, actions: np.ndarray) -> np.ndarray:
+        """Maps network outputs [..., dim] to physical actions, float64.
+
+        As CogACT does: clip to [-1, 1], gripper to 0 or 1, then the inverse quantile map.
+        """
+        clipped = np.clip(np.asarray(actions, dtype=np.float64), -1.0, 1.0)
+        # A comparison would turn NaN into a valid gripper command and hide a broken model.
+        gripper = clipped[..., GRIPPER]
+        clipped[..., GRIPPER] = np.where(np.isnan(gripper), gripper,
+                                         gripper >= _GRIPPER_THRESHOLD)
+        physical = 0.5 * (clipped + 1.0) * (self.q99 - self.q01) + self.q01
+        return np.where(self.mask, physical, clipped)

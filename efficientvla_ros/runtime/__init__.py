@@ -1,0 +1,1 @@
+"""The engine: an observation in, an action chunk out."""

@@ -1,0 +1,1 @@
+"""Training of the embedded policy: data set, training-only heads, stages."""

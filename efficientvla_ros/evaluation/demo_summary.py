@@ -1,0 +1,179 @@
+"""What a demo run showed: one row per episode, latencies and rate, as plain data and JSON."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from efficientvla_ros.types import InputError
+
+_PACKAGES = ('numpy', 'torch', 'mujoco', 'pin', 'av')
+
+
+@dataclass(frozen=True)
+class EpisodeRow:
+    """How one episode ended.
+
+    Attributes:
+        episode: running number, from 0.
+        seed: seed of the scene.
+        instruction: the last valid instruction; success is judged by it.
+        instruction_changed: the instruction named another object in mid-run.
+        change_planned: the demo meant to change the instruction in this episode.
+        success: the object named by `instruction` was lifted.
+        outcome: 'success', 'timeout', 'wrong_object', 'dropped' or 'aborted'.
+        lifted_object: name of the lifted object, '' when none was.
+        steps: control periods that passed.
+        duration: simulated seconds.
+    """
+
+    episode: int
+    seed: int
+    instruction: str
+    instruction_changed: bool
+    change_planned: bool
+    success: bool
+    outcome: str
+    lifted_object: str
+    steps: int
+    duration: float
+
+
+@dataclass(frozen=True)
+class StageLatency:
+    """Duration of one stage of an inference, seconds."""
+
+    name: str
+    p50: float
+    p95: float
+
+
+@dataclass(frozen=True)
+class StatusSample:
+    """The policy's own figures at one moment.
+
+    Attributes:
+        time: seconds since the first episode began.
+        latency_p50: median of camera stamp to published command, seconds.
+        latency_p95: its 95th percentile, seconds.
+        rate: inferences per second.
+    """
+
+    time: float
+    latency_p50: float
+    latency_p95: float
+    rate: float
+
+
+@dataclass
+class DemoSummary:
+    """Everything that the demo reports.
+
+    Attributes:
+        settings: what was asked for (task, model, episodes, seed, ...).
+        episodes: finished episodes in order.
+        stages: stages of one inference in the order in which they ran, as last reported.
+        samples: the policy's figures over time.
+        failure: why the run as a whole did not work, '' when it did.
+        policy_memory: resident memory of the policy node at the end, bytes.
+        callback_max: longest callback of the policy node, seconds.
+        children: name of a started process -> its measured figures.
+    """
+
+    settings: Mapping[str, object]
+    episodes: list[EpisodeRow] = field(default_factory=list)
+    stages: Sequence[StageLatency] = ()
+    samples: list[StatusSample] = field(default_factory=list)
+    failure: str = ''
+    policy_memory: int = 0
+    callback_max: float = 0.0
+    children: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def successes(self) -> int:
+        """Episodes in which the object of the last valid instruction was lifted."""
+        return sum(row.success for row in self.episodes)
+
+    @property
+    def changed(self) -> int:
+        """Episodes whose instruction was changed in mid-run."""
+        return sum(row.instruction_changed for row in self.episodes)
+
+    @property
+    def changed_successes(self) -> int:
+        """Successes among the episodes whose instruction was changed."""
+        return sum(row.success and row.instruction_changed for row in self.episodes)
+
+    @property
+    def success_rate(self) -> float:
+        """Share of finished episodes that succeeded; 0 while there is none."""
+        return self.successes / len(self.episodes) if self.episodes else 0.0
+
+    @property
+    def latest(self) -> StatusSample | None:
+        """The newest figures of the policy, or None."""
+        return self.samples[-1] if self.samples else None
+
+    def as_dict(self) -> dict:
+        """The summary as JSON-ready data; latencies in milliseconds."""
+        from efficientvla_ros.evaluation.statistics import wilson_interval
+
+        low, high = wilson_interval(self.successes, len(self.episodes))
+        latest = self.latest
+        return {
+            'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),
+            'machine': f'{platform.machine()} {platform.system()}, Python '
+            f'{platform.python_version()}',
+            'versions': _versions(),
+            'settings': dict(self.settings),
+            'worked': not self.failure,
+            'failure': self.failure,
+            'episodes': len(self.episodes),
+            'successes': self.successes,
+            'success_rate': self.success_rate,
+            'success_interval_95': [low, high],
+            'instruction_changes': {
+                'planned': sum(row.change_planned for row in self.episodes),
+                'applied': self.changed,
+                'successes': self.changed_successes,
+            },
+            'latency_ms': {
+                'camera_to_command_p50': latest.latency_p50 * 1e3 if latest else None,
+                'camera_to_command_p95': latest.latency_p95 * 1e3 if latest else None,
+                'stages': {
+                    stage.name: {'p50': stage.p50 * 1e3, 'p95': stage.p95 * 1e3}
+                    for stage in self.stages
+                },
+                'longest_callback': self.callback_max * 1e3,
+            },
+            'rate_hz': latest.rate if latest else None,
+            'policy_memory_mb': self.policy_memory / 1e6,
+            'processes': self.children,
+            'rows': [asdict(row) for row in self.episodes],
+        }
+
+    def write_json(self, path: Path) -> None:
+        """Writes `as_dict` to a file.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        try:
+            Path(path).write_text(json.dumps(self.as_dict(), indent=2) + '\n', encoding='utf-8')
+        except OSError as error:
+            raise InputError(f'summary {path}: cannot be written ({error.strerror})') from error
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

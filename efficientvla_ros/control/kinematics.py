@@ -103,9 +103,7 @@ class ArmKinematics:
         model = self._model
         if not model.existFrame(name, pin.BODY):
             links = [frame.name for frame in model.frames if frame.type == pin.BODY]
-            raise KinematicsError(
-                f'robot_description: no link "{name}"; it has {_listed(links)}'
-            )
+            raise KinematicsError(f'robot_description: no link "{name}"; it has {_listed(links)}')
         return model.getFrameId(name, pin.BODY)
 
     def _fixed_base(self, name: str) -> np.ndarray:
@@ -131,9 +129,10 @@ class ArmKinematics:
 
     def _checked(self, q: np.ndarray) -> np.ndarray:
         positions = np.asarray(q, dtype=np.float64)
-        if positions.shape != (len(self.joint_names),):
+        expected = (len(self.joint_names),)
+        if positions.shape != expected:
             raise KinematicsError(
-                f'joint positions have shape {positions.shape}, expected ({len(self.joint_names)},)'
+                f'joint positions have shape {positions.shape}, expected {expected}'
             )
         if not np.isfinite(positions).all():
             raise KinematicsError(f'joint positions {positions.tolist()} are not finite')
@@ -256,9 +255,7 @@ def _reduced_model(urdf: str, joint_names: tuple[str, ...]) -> pin.Model:
         reason = str(error).strip().splitlines()[0]
         raise KinematicsError(f'robot_description: not a usable URDF ({reason})') from None
     locked = [
-        index
-        for index, name in enumerate(model.names)
-        if index > 0 and name not in joint_names
+        index for index, name in enumerate(model.names) if index > 0 and name not in joint_names
     ]
     return pin.buildReducedModel(model, locked, pin.neutral(model))
 

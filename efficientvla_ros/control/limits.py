@@ -61,9 +61,7 @@ def clamp_workspace(
     """
     start = anchor[:3, 3]
     clamped = poses.copy()
-    clamped[:, :3, 3] = np.clip(
-        poses[:, :3, 3], np.minimum(low, start), np.maximum(high, start)
-    )
+    clamped[:, :3, 3] = np.clip(poses[:, :3, 3], np.minimum(low, start), np.maximum(high, start))
     changed = (clamped[:, :3, 3] != poses[:, :3, 3]).any(axis=1)
     return clamped, int(changed.sum())
 

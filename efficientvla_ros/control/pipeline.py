@@ -122,9 +122,7 @@ class ChunkController:
         return self._timed(chunk, due[dropped:], waypoints, gripper_values[dropped:], anchor,
                            measured, now_ns)  # fmt: skip
 
-    def _tool_path(
-        self, actions: np.ndarray, anchor: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _tool_path(self, actions: np.ndarray, anchor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Capped and clamped tool poses [horizon, 4, 4] and gripper values [horizon]."""
         config = self.config
         actions, moved, turned = cap_steps(
@@ -154,9 +152,7 @@ class ChunkController:
             errors.append(result.position_error)
             if result.position_error > 5e-3 or result.rotation_error > 0.05:
                 at_limit = ((q <= kinematics.lower) | (q >= kinematics.upper)).any()
-                self._count(
-                    Intervention.JOINT_LIMIT if at_limit else Intervention.OUT_OF_REACH, 1
-                )
+                self._count(Intervention.JOINT_LIMIT if at_limit else Intervention.OUT_OF_REACH, 1)
         skip = min(dropped, 1)
         return np.array(waypoints[skip:]), errors[skip]
 

@@ -1,8 +1,8 @@
 """The simulated arm's controller, with joint_trajectory_controller's rules for its topic.
 
-Where a point has passed by the time a message arrives, it is dropped and the arm goes from where
-it is to the first remaining point (joint_trajectory_controller with `interpolate_from_desired_state`
-does the same for a message whose first point is still to come).
+Points that have passed by the time a message arrives are dropped, and the arm goes from its current
+desired state to the first remaining point. That is what joint_trajectory_controller does (with
+`interpolate_from_desired_state`) to a message whose first point is still to come.
 """
 
 from __future__ import annotations

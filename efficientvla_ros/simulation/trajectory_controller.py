@@ -1,6 +1,6 @@
 """The simulated arm's controller, with joint_trajectory_controller's rules for its topic.
 
-Points that have passed by the time a message arrives are dropped, and the arm goes from its current
+Points that have passed by the time a message arrives are dropped; the arm goes from its current
 desired state to the first remaining point. That is what joint_trajectory_controller does (with
 `interpolate_from_desired_state`) to a message whose first point is still to come.
 """

@@ -55,6 +55,7 @@ def save_checkpoint(folder: Path, model: CogACT, tokenizer: WordTokenizer,
     (folder / STATISTICS_FILE).write_text(json.dumps(statistics, indent=2) + '\n')
     tensors = {name: value.to(dtype).contiguous() for name, value in model.state_dict().items()}
     save_file(tensors, folder / WEIGHTS_FILE)
+    (folder / WEIGHTS_FILE).chmod(0o644)  # safetensors writes it for the owner alone
 
 
 def load_checkpoint(folder: Path, device: str = 'cpu', *, dataset: str | None = None,

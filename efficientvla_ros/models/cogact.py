@@ -52,7 +52,7 @@ class CogACT(nn.Module):
 
     def sample(self, cognition: Tensor, noise: Tensor, *, steps: int | None = None,
                guidance: float | None = None) -> Tensor:
-        """Draws normalised actions [1, horizon, action_dim] from noise of that shape.
+        """Draws normalised actions [B, horizon, action_dim] from noise of that shape.
 
         The head runs in float32 whatever the language model's type, as in the reference.
         """

@@ -77,41 +77,42 @@ def add_noise(actions: Tensor, noise: Tensor, t: Tensor, num_steps: int = 100) -
 
 def guided(head: Callable[[Tensor, Tensor], Tensor], x: Tensor, condition: Tensor,
            guidance: float) -> Tensor:
-    """Noise with classifier-free guidance.
+    """Noise with classifier-free guidance (Ho & Salimans 2022).
 
     Args:
-        head: maps (x [2, H, A], condition tokens [2, D]) to noise [2, H, A].
-        x: noisy actions [1, H, A].
-        condition: tokens [2, D]: conditional first, unconditional second.
+        head: maps (x [2B, H, A], condition tokens [2B, D]) to noise [2B, H, A].
+        x: noisy actions [B, H, A]; both halves get the same.
+        condition: tokens [2B, D]: conditional ones first, then unconditional ones.
         guidance: scale s of e_u + s (e_c - e_u).
 
     Returns:
-        Guided noise [1, H, A].
+        Guided noise [B, H, A].
     """
-    conditional, unconditional = head(x.expand(2, -1, -1), condition).chunk(2)
+    conditional, unconditional = head(x.repeat(2, 1, 1), condition).chunk(2)
     return unconditional + guidance * (conditional - unconditional)
 
 
 def sample_actions(head: DiT, cognition: Tensor, noise: Tensor, *, steps: int, guidance: float,
                    num_steps: int = 100) -> Tensor:
-    """Draws one chunk.
+    """Draws one chunk for each cognition feature.
 
     Args:
         head: the noise predictor.
-        cognition: feature [1, condition_width].
-        noise: initial noise [1, horizon, action_dim].
+        cognition: features [B, condition_width].
+        noise: initial noise [B, horizon, action_dim].
         steps: DDIM steps.
         guidance: classifier-free guidance scale; active only above 1.
         num_steps: length of the training schedule.
 
     Returns:
-        Normalised actions [1, horizon, action_dim], not clipped.
+        Normalised actions [B, horizon, action_dim], not clipped.
     """
     times = torch.tensor(ddim_timesteps(steps, num_steps), device=noise.device)
     time_tokens = head.t_embedder(times)  # [steps, D]
     if guidance > 1.0:
-        cognition = torch.cat((cognition, head.z_embedder.uncondition.to(cognition.dtype)))
-    condition = head.z_embedder(cognition)  # [1 or 2, D]
+        unconditional = head.z_embedder.uncondition.to(cognition.dtype)
+        cognition = torch.cat((cognition, unconditional.expand(len(cognition), -1)))
+    condition = head.z_embedder(cognition)  # [B or 2B, D]
     x = noise
     for token, (a, b) in zip(time_tokens, ddim_coefficients(steps, num_steps)):
         if guidance > 1.0:

@@ -184,7 +184,8 @@ def load_engine(model: str = 'tabletop', *, device: str = 'cpu', threads: int | 
     try:
         if num_ddim_steps is not None:
             ddim_timesteps(num_ddim_steps)
-        checkpoint = load_checkpoint(folder, device, random_weights=seed if random_weights else None)
+        weights_seed = seed if random_weights else None
+        checkpoint = load_checkpoint(folder, device, random_weights=weights_seed)
     except (CheckpointError, ScheduleError) as error:
         raise InputError(str(error)) from error
     return Engine(checkpoint, device, num_ddim_steps=num_ddim_steps, guidance=guidance, seed=seed)

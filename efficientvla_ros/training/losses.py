@@ -1,0 +1,134 @@
+"""The losses of the three training stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from efficientvla_ros.models.cogact import CogACT
+from efficientvla_ros.models.diffusion import add_noise
+from efficientvla_ros.training.heads import TrainingHeads
+from efficientvla_ros.training.packing import packed_cognition
+from efficientvla_ros.training.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's data.
+
+    Attributes:
+        images: float32 [B, 3, S, S], augmented.
+        texts: prompt ids without BOS [B, 3, T].
+        actions: normalised plans [B, 3, H, A].
+        object_ids: [B, 3].
+        object_pixels: [B, 3, 2], fractions of the augmented image.
+        gripper_pixel: [B, 2].
+    """
+
+    images: Tensor
+    texts: Tensor
+    actions: Tensor
+    object_ids: Tensor
+    object_pixels: Tensor
+    gripper_pixel: Tensor
+
+
+def vision_loss(model: CogACT, heads: TrainingHeads, batch: Batch, settings: TrainSettings,
+                rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    """Stage `vision`: where are the objects and the gripper?"""
+    loss, pixels = keypoint_loss(heads, model.visual_tokens(batch.images), batch)
+    return loss, {'pixels': pixels}
+
+
+def policy_loss(model: CogACT, heads: TrainingHeads, batch: Batch, settings: TrainSettings,
+                rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    """Stage `policy`: the chunk regressed from the cognition feature, and where to look."""
+    visual = model.visual_tokens(batch.images)
+    keypoint, pixels = keypoint_loss(heads, visual, batch)
+    cognition = packed_cognition(model, visual, batch.texts, _kept_tokens(visual, settings, rng),
+                                 _kept_layers(model, settings, rng))
+    chunk = chunk_error(heads.chunk(cognition), batch.actions)
+    wanted = torch.cat((batch.object_pixels,
+                        batch.gripper_pixel.unsqueeze(1).expand_as(batch.object_pixels)), dim=-1)
+    probe = (heads.probe(cognition) - wanted).abs().mean() * heads.keypoint.side
+    loss = chunk + 0.3 * keypoint + 0.25 * probe
+    return loss, {'chunk': chunk.detach(), 'pixels': pixels, 'probe': probe.detach()}
+
+
+def head_loss(model: CogACT, heads: TrainingHeads, batch: Batch, settings: TrainSettings,
+              rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    """Stage `head`: noise prediction on features of the frozen rest (DDPM, eq. 14)."""
+    with torch.no_grad():
+        cognition = packed_cognition(model, model.visual_tokens(batch.images), batch.texts,
+                                     layers=_kept_layers(model, settings, rng))
+    draws = settings.head_draws
+    z = cognition.flatten(0, 1).repeat(draws, 1)
+    actions = batch.actions.flatten(0, 1).repeat(draws, 1, 1)
+    times = torch.as_tensor(rng.integers(0, model.config.head.diffusion_steps, len(z)),
+                            device=z.device)
+    noise = torch.randn(actions.shape, generator=_torch_generator(rng)).to(z.device)
+    net = model.action_model.net
+    dropped = torch.as_tensor(rng.random(len(z)) < settings.condition_drop, device=z.device)
+    z = torch.where(dropped.unsqueeze(-1), net.z_embedder.uncondition, z)
+    predicted = net(add_noise(actions, noise, times, model.config.head.diffusion_steps), times, z)
+    loss = F.mse_loss(predicted, noise)
+    return loss, {'noise': loss.detach()}
+
+
+LOSSES = {'vision': vision_loss, 'policy': policy_loss, 'head': head_loss}
+
+
+def keypoint_loss(heads: TrainingHeads, visual: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Distance in patches and patch cross-entropy of the visible keypoints.
+
+    Returns:
+        The loss, and the mean distance as a fraction of the image.
+    """
+    position, logits = heads.keypoint(visual)
+    side, gripper = heads.keypoint.side, heads.keypoint.keypoints - 1
+    ids = torch.cat((batch.object_ids, batch.object_ids.new_full((len(visual), 1), gripper)), 1)
+    wanted = torch.cat((batch.object_pixels, batch.gripper_pixel.unsqueeze(1)), dim=1)
+    visible = ((wanted >= 0) & (wanted < 1)).all(-1)
+    found = position.gather(1, ids.unsqueeze(-1).expand(-1, -1, 2))
+    distance = (found - wanted).abs().mean(-1)
+    cell = (wanted.clamp(0, 0.999) * side).long()
+    patch = cell[..., 1] * side + cell[..., 0]
+    scores = logits.gather(1, ids.unsqueeze(-1).expand(-1, -1, logits.shape[-1]))
+    entropy = F.cross_entropy(scores.flatten(0, 1), patch.flatten(), reduction='none')
+    mean = (distance * visible).sum() / visible.sum()
+    entropy = (entropy.view_as(distance) * visible).sum() / visible.sum()
+    return mean * side + 0.1 * entropy, mean.detach()
+
+
+def chunk_error(predicted: Tensor, wanted: Tensor) -> Tensor:
+    """Mean absolute error of chunks [..., H, A]; early steps, which are executed, count more."""
+    horizon = wanted.shape[-2]
+    weight = torch.linspace(1.5, 0.5, horizon, device=wanted.device).unsqueeze(-1)
+    return ((predicted - wanted).abs() * weight).mean()
+
+
+def _kept_layers(model: CogACT, settings: TrainSettings, rng: np.random.Generator) -> list[int]:
+    # Stochastic depth (Huang et al. 2016): whole layers of the step are left out.
+    depth = model.config.llm.layers
+    rates = settings.layer_drop * np.arange(depth) / max(1, depth - 1)
+    # Half the steps run the full stack, which is what is deployed.
+    draws = rng.random(depth) >= (rates if rng.random() < 0.5 else 0.0)
+    return np.flatnonzero(draws).tolist()
+
+
+def _kept_tokens(visual: Tensor, settings: TrainSettings,
+                 rng: np.random.Generator) -> Tensor | None:
+    batch, patches, _ = visual.shape
+    dropped = int(rng.uniform(0, settings.token_drop) * patches)
+    if rng.random() < 0.5 or not dropped:
+        return None
+    order = torch.rand(batch, patches, generator=_torch_generator(rng)).argsort(dim=1)
+    return order[:, dropped:].sort(dim=1).values.to(visual.device)
+
+
+def _torch_generator(rng: np.random.Generator) -> torch.Generator:
+    return torch.Generator().manual_seed(int(rng.integers(2 ** 31)))

@@ -1,0 +1,95 @@
+"""What a training run is made of."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from efficientvla_ros.types import InputError
+
+STAGES = ('vision', 'policy', 'head')
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """Length and step size of one stage.
+
+    Attributes:
+        steps: optimiser steps.
+        batch: images a step and process.
+        learning_rate: peak value; warms up, stays, then falls linearly over the last part.
+    """
+
+    steps: int
+    batch: int
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """The recipe of the embedded policy.
+
+    Stage `vision` teaches the towers where things are, `policy` trains everything but the
+    diffusion head through a directly regressed chunk, `head` trains the diffusion head on the
+    frozen rest.
+
+    Attributes:
+        vision: keypoints only.
+        policy: vision, projector and language model.
+        head: diffusion head.
+        seed: of weights, batches and augmentation.
+        layer_drop: drop probability of the deepest decoder layer; it grows linearly from the
+            first layer, which is never dropped.
+        token_drop: largest part of the visual tokens hidden from the language model.
+        head_draws: noise draws for each feature in a step of stage `head`.
+        condition_drop: part of the draws made without the condition (for guidance).
+        ema: decay of the averaged weights that are exported.
+    """
+
+    vision: StageSettings = field(default=StageSettings(400, 32, 1e-3))
+    policy: StageSettings = field(default=StageSettings(7000, 8, 1e-3))
+    head: StageSettings = field(default=StageSettings(2500, 16, 1e-3))
+    seed: int = 0
+    layer_drop: float = 0.3
+    token_drop: float = 0.4
+    head_draws: int = 8
+    condition_drop: float = 0.1
+    ema: float = 0.998
+
+    def stage(self, name: str) -> StageSettings:
+        """Returns the settings of a stage in `STAGES`."""
+        return getattr(self, name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns a JSON-ready description."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainSettings:
+        """Builds settings from `to_dict`'s output; missing keys keep their defaults.
+
+        Raises:
+            InputError: a key is unknown.
+        """
+        unknown = set(values) - {item.name for item in fields(cls)}
+        if unknown:
+            raise InputError(f'training settings have unknown keys: {", ".join(sorted(unknown))}')
+        stages = {name: StageSettings(**values[name]) for name in STAGES if name in values}
+        return cls(**{**values, **stages})
+
+
+WARM_UP_STEPS = 150
+_DECAY_PART = 0.35
+_FINAL_PART = 0.02
+
+
+def learning_rate(stage: StageSettings, step: int) -> float:
+    """Learning rate of a step: linear warm-up, constant, linear decay to 2 %.
+
+    The constant part makes a run's early steps independent of its length, so `steps` may be
+    changed when a run is resumed.
+    """
+    decay_steps = _DECAY_PART * stage.steps
+    left = (stage.steps - step) / decay_steps
+    factor = min(1.0, (step + 1) / WARM_UP_STEPS, max(_FINAL_PART, left))
+    return stage.learning_rate * factor

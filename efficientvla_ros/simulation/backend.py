@@ -10,6 +10,8 @@ import ctypes
 import os
 import sys
 
+from efficientvla_ros.types import InputError
+
 _PACKAGES = {
     'egl': 'libegl1 libegl-mesa0 libgl1-mesa-dri',
     'osmesa': 'libosmesa6',
@@ -17,7 +19,7 @@ _PACKAGES = {
 _PLATFORM_DEVICE = 0x313F  # EGL_PLATFORM_DEVICE_EXT
 
 
-class RenderingUnavailable(RuntimeError):
+class RenderingUnavailable(InputError):
     """No off-screen OpenGL was found; the message names the packages to install."""
 
     def __init__(self, detail: str = '') -> None:

@@ -112,11 +112,11 @@ def scene_mjcf(width: int, height: int) -> str:
     ET.SubElement(visual, 'global', offwidth=str(width), offheight=str(height))
     ET.SubElement(visual, 'quality', offsamples='0', shadowsize='0')
     ET.SubElement(visual, 'map', znear='0.02', zfar='20')
-    ET.SubElement(visual, 'headlight', ambient='0.35 0.35 0.35', diffuse='0.25 0.25 0.25',
+    ET.SubElement(visual, 'headlight', ambient='0.35 0.35 0.35', diffuse='0.45 0.45 0.45',
                   specular='0 0 0')
     world = root.find('worldbody')
-    ET.SubElement(world, 'light', name='lamp', pos='0.6 -0.5 1.6', dir='-0.2 0.4 -1',
-                  directional='true', castshadow='false', diffuse='0.55 0.55 0.55',
+    ET.SubElement(world, 'light', name='lamp', pos='0.6 -0.5 1.6', dir='-0.5 0.4 -1',
+                  directional='true', castshadow='false', diffuse='0.40 0.40 0.40',
                   specular='0.05 0.05 0.05')
     _add_table(world)
     for index, (name, model) in enumerate(OBJECT_MODELS.items()):

@@ -1,0 +1,39 @@
+"""`efficientvla record`: demonstrations of the scripted expert."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+from typing_extensions import Annotated
+
+
+def command(
+    out: Annotated[Path, typer.Option(help='Folder for the shards; resumed when it has some.')],
+    task: Annotated[str, typer.Option(help='Task to demonstrate.')] = 'pick',
+    episodes: Annotated[int, typer.Option(help='Episodes to try; successes are kept.')] = 3000,
+    seed: Annotated[int, typer.Option(help='Seed of the first episode.')] = 0,
+    workers: Annotated[int, typer.Option(help='Processes that record in parallel.')] = 2,
+    image_size: Annotated[int, typer.Option(help='Side of the square images, pixels.')] = 224,
+) -> None:
+    """Record demonstrations of the scripted expert in the simulator."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
+
+    from efficientvla_ros.simulation.recording import RecordingSettings, record
+    from efficientvla_ros.types import InputError
+
+    console = Console()
+    try:
+        settings = RecordingSettings(task, episodes, seed, image_size)
+        columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(),
+                   TimeElapsedColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console) as bar:
+            line = bar.add_task('episodes', total=episodes)
+            summary = record(settings, out, workers,
+                             lambda done: bar.update(line, completed=done))
+    except InputError as error:
+        console.print(f'efficientvla record: {error}', style='red', markup=False)
+        raise typer.Exit(2) from None
+    console.print(f'{summary.kept} of {summary.tried} episodes kept, {summary.frames} frames '
+                  f'in {out}', markup=False)

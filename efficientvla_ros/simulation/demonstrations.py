@@ -1,0 +1,226 @@
+"""One demonstration: the expert acts under disturbances, every frame is labelled afresh.
+
+The labels are the expert's plans from the measured state, for every object on the table. The
+executed motion may therefore be disturbed at will: frames show the states that a policy gets into
+when its chunks arrive late, when it misses, or when the instruction changes under way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from efficientvla_ros.control.kinematics import ArmKinematics
+from efficientvla_ros.control.pipeline import ChunkController
+from efficientvla_ros.simulation.arm import (
+    ARM_JOINTS,
+    FINGER_OPEN,
+    GRIPPER_JOINT,
+    HOME_POSITIONS,
+    TCP_FRAME,
+    arm_urdf,
+)
+from efficientvla_ros.simulation.camera import CameraOffset
+from efficientvla_ros.simulation.environment import TabletopEnvironment
+from efficientvla_ros.simulation.expert import CLOSED, HORIZON, plan
+from efficientvla_ros.simulation.tasks import (
+    CONTROL_PERIOD,
+    OBJECTS,
+    SUCCESS,
+    Episode,
+    sample_episode,
+)
+from efficientvla_ros.types import ActionChunk
+
+_EXECUTED_STEPS = 4
+_LOWEST_TARGET = 0.020  # m: disturbed targets keep the finger tips off the table
+
+
+@dataclass(frozen=True)
+class Disturbances:
+    """How demonstrations are disturbed; lengths in m, angles in rad, times in s.
+
+    Attributes:
+        noise: standard deviation of the correlated error of executed moves.
+        kick, kick_rate: length of rare large errors and how often they happen per action.
+        early_close_rate: share of episodes in which the gripper closes once without reason.
+        random_start_rate: share of episodes that start from a random pose.
+        switch_rate: share of episodes in which the executed target changes under way.
+        latency: range of the time from an observation to the arrival of its command.
+        interval: range of the time between two observations.
+        long_interval_rate: how often the arm runs on for a second step without a new plan.
+        pan_tilt, pan_tilt_limit, roll, camera_position: standard deviations of the camera's
+            displacement, drawn for each frame, and the limit of its rotation.
+        steady_rate: share of frames without camera displacement.
+        light: range of the intensity of the lights.
+    """
+
+    noise: float = 0.006
+    kick: float = 0.020
+    kick_rate: float = 0.08
+    early_close_rate: float = 0.16
+    random_start_rate: float = 0.4
+    switch_rate: float = 0.10
+    latency: tuple[float, float] = (0.03, 0.13)
+    interval: tuple[float, float] = (0.132, 0.268)
+    long_interval_rate: float = 0.15
+    pan_tilt: float = float(np.radians(1.0))
+    pan_tilt_limit: float = float(np.radians(2.5))
+    roll: float = float(np.radians(0.7))
+    camera_position: float = 0.007
+    steady_rate: float = 0.15
+    light: tuple[float, float] = (0.85, 1.15)
+
+
+@dataclass
+class Demonstration:
+    """The frames of one episode; see docs/simulation.md for the meaning of the arrays.
+
+    Attributes:
+        seed: the seed of the episode.
+        success: whether the object asked for last was lifted.
+        images: one uint8 [height, width, 3] per frame.
+        rows: array name -> one entry per frame.
+    """
+
+    seed: int
+    success: bool = False
+    images: list[np.ndarray] = field(default_factory=list)
+    rows: dict[str, list] = field(default_factory=lambda: {name: [] for name in ROW_TYPES})
+
+
+ROW_TYPES = {
+    'plans': np.float32, 'object_ids': np.int8, 'object_pixels': np.float32,
+    'gripper_pixel': np.float32, 'tcp': np.float32, 'gripper': np.float32, 'camera': np.float32,
+}
+"""Arrays with one row per frame, and their types."""
+
+
+class Demonstrator:
+    """Makes demonstrations from seeds; owns an environment. For one thread."""
+
+    def __init__(self, task: str = 'pick', image_size: int = 224,
+                 disturbances: Disturbances | None = None) -> None:
+        """Sets up simulator and controller; the images are square, `image_size` pixels wide."""
+        self.environment = TabletopEnvironment(image_size, image_size, task)
+        self.disturbances = disturbances or Disturbances()
+        self._task = task
+        self._kinematics = ArmKinematics(arm_urdf(), ARM_JOINTS, TCP_FRAME)
+        self._chunks = ChunkController(self._kinematics, gripper_joint=GRIPPER_JOINT)
+
+    def close(self) -> None:
+        """Frees the renderer."""
+        self.environment.close()
+
+    def demonstrate(self, seed: int) -> Demonstration:
+        """Runs the episode of a seed; the same seed gives the same frames."""
+        settings, environment = self.disturbances, self.environment
+        rng = np.random.default_rng([seed, 7919])
+        environment.start(self._start(sample_episode(self._task, seed), rng))
+        self._chunks.reset()
+        events = _Events(settings, rng)
+        demonstration = Demonstration(seed)
+        frame = 0
+        while environment.outcome is None:
+            if frame == events.switch_at:
+                environment.set_target(str(rng.choice(
+                    [name for name in environment.episode.objects
+                     if name != environment.target])))
+            actions = self._record(demonstration, rng)
+            self._execute(events.disturb(actions, frame), rng)
+            frame += 1
+        demonstration.success = environment.outcome == SUCCESS
+        return demonstration
+
+    def _start(self, episode: Episode, rng: np.random.Generator) -> Episode:
+        """Lets part of the episodes start from another pose, clear of the objects."""
+        if rng.random() >= self.disturbances.random_start_rate:
+            return episode
+        points = np.array(list(episode.object_positions.values()))
+        while True:
+            tcp = rng.uniform((0.20, -0.17, 0.05), (0.40, 0.17, 0.22))
+            clear = np.linalg.norm(points - tcp[:2], axis=1).min() > 0.085
+            if clear or tcp[2] > 0.115:
+                break
+        target = self._kinematics.fk(np.array(HOME_POSITIONS[:-1]))
+        target[:3, 3] = tcp
+        arm = self._kinematics.ik(target, np.array(HOME_POSITIONS[:-1])).q
+        opening = FINGER_OPEN if rng.random() < 0.8 else rng.uniform(0.0, FINGER_OPEN)
+        return replace(episode, start_positions=(*arm.tolist(), float(opening)))
+
+    def _record(self, demonstration: Demonstration, rng: np.random.Generator) -> np.ndarray:
+        """Adds a frame with its labels; returns the plan [16, 7] for the current target."""
+        environment, sim = self.environment, self.environment.sim
+        state = environment.table_state()
+        others = [name for name in environment.episode.objects if name != environment.target]
+        names = [environment.target, *others]
+        plans = np.stack([plan(state, name, HORIZON) for name in names])
+        offset = _camera_offset(self.disturbances, rng)
+        sim.set_camera(offset)
+        sim.set_lighting(float(rng.uniform(*self.disturbances.light)))
+        demonstration.images.append(sim.render())
+        size = (sim.width, sim.height)
+        rows = {
+            'plans': plans,
+            'object_ids': [OBJECTS.index(name) for name in names],
+            'object_pixels': sim.project(np.stack([state.objects[n] for n in names])) / size,
+            'gripper_pixel': sim.project(state.tcp) / size,
+            'tcp': state.tcp,
+            'gripper': state.opening / FINGER_OPEN,
+            'camera': (offset.pan, offset.tilt, offset.roll, *offset.position),
+        }
+        for name, value in rows.items():
+            demonstration.rows[name].append(np.asarray(value, dtype=ROW_TYPES[name]))
+        return plans[0]
+
+    def _execute(self, actions: np.ndarray, rng: np.random.Generator) -> None:
+        settings, environment = self.disturbances, self.environment
+        latency = float(rng.uniform(*settings.latency))
+        periods = float(rng.uniform(*settings.interval)) / CONTROL_PERIOD
+        if rng.random() < settings.long_interval_rate:
+            periods += 1.0
+        height = environment.sim.tcp_pose()[2, 3]
+        actions = actions[:_EXECUTED_STEPS].copy()
+        actions[0, 2] = max(actions[0, 2], _LOWEST_TARGET - height)
+        chunk = ActionChunk(actions, CONTROL_PERIOD, environment.now_ns, '', 0)
+        result = self._chunks.command(
+            chunk, environment.sim.joint_positions()[:-1],
+            environment.now_ns + round(latency * 1e9))
+        environment.act(result.command, latency, periods)
+
+
+class _Events:
+    """The disturbances of one episode's motion."""
+
+    def __init__(self, settings: Disturbances, rng: np.random.Generator) -> None:
+        self._settings, self._rng = settings, rng
+        self._error = np.zeros(3)
+        self.switch_at = (
+            int(rng.integers(2, 12)) if rng.random() < settings.switch_rate else -1)
+        self._close_at = (
+            int(rng.integers(1, 6)) if rng.random() < settings.early_close_rate else -1)
+
+    def disturb(self, actions: np.ndarray, frame: int) -> np.ndarray:
+        """Returns a disturbed copy of a plan [steps, 7]."""
+        settings, rng = self._settings, self._rng
+        actions = actions.copy()
+        self._error = 0.7 * self._error + np.sqrt(1 - 0.7**2) * rng.normal(
+            0.0, settings.noise, 3)
+        actions[0, :3] += self._error
+        if rng.random() < settings.kick_rate:
+            direction = rng.normal(size=3)
+            actions[0, :3] += settings.kick * direction / np.linalg.norm(direction)
+        if frame == self._close_at:
+            actions[:2, 6] = CLOSED
+        return actions
+
+
+def _camera_offset(settings: Disturbances, rng: np.random.Generator) -> CameraOffset:
+    if rng.random() < settings.steady_rate:
+        return CameraOffset()
+    limit = settings.pan_tilt_limit
+    pan, tilt = np.clip(rng.normal(0.0, settings.pan_tilt, 2), -limit, limit)
+    position = rng.normal(0.0, settings.camera_position, 3)
+    return CameraOffset(float(pan), float(tilt), float(rng.normal(0.0, settings.roll)),
+                        tuple(position.tolist()))

@@ -1,0 +1,221 @@
+"""Writes demonstrations to shards: resumable, in parallel, readable with NumPy and a PNG decoder.
+
+The format is described in docs/simulation.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from efficientvla_ros.simulation.tasks import OBJECTS, TASKS
+from efficientvla_ros.types import InputError
+
+FORMAT = 'efficientvla-demonstrations-1'
+SETTINGS_FILE = 'recording.json'
+EPISODES_PER_SHARD = 100
+
+
+@dataclass(frozen=True)
+class RecordingSettings:
+    """What is recorded: episode i has the seed `seed` + i.
+
+    Raises:
+        InputError: a value out of range, named with what was expected.
+    """
+
+    task: str
+    episodes: int
+    seed: int
+    image_size: int = 224
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        if self.task not in TASKS:
+            raise InputError(f'unknown task "{self.task}", expected one of: {", ".join(TASKS)}')
+        if self.episodes < 1:
+            raise InputError(f'episodes is {self.episodes}, expected at least 1')
+        if self.seed < 0:
+            raise InputError(f'seed is {self.seed}, expected 0 or more')
+        if not 16 <= self.image_size <= 1024:
+            raise InputError(f'image_size is {self.image_size}, expected 16 .. 1024 pixels')
+
+    def shards(self) -> Iterator[tuple[int, range]]:
+        """Yields shard number and its seeds."""
+        for number, start in enumerate(range(0, self.episodes, EPISODES_PER_SHARD)):
+            stop = min(start + EPISODES_PER_SHARD, self.episodes)
+            yield number, range(self.seed + start, self.seed + stop)
+
+
+@dataclass(frozen=True)
+class RecordingSummary:
+    """What a folder of recordings holds."""
+
+    tried: int
+    kept: int
+    frames: int
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    """Returns the file of a shard."""
+    return folder / f'shard_{number:05d}.npz'
+
+
+def encode_png(image: np.ndarray) -> np.ndarray:
+    """Returns the PNG bytes, uint8 [n], of an RGB image uint8 [height, width, 3]."""
+    import cv2
+
+    _, data = cv2.imencode('.png', image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    return data.ravel()
+
+
+def decode_png(data: np.ndarray) -> np.ndarray:
+    """Returns the RGB image uint8 [height, width, 3] of PNG bytes, uint8 [n]."""
+    import cv2
+
+    return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
+
+
+def read_frame(shard: dict[str, np.ndarray], index: int) -> np.ndarray:
+    """Returns one image of a shard, uint8 [height, width, 3], RGB."""
+    offsets = shard['frame_offsets']
+    return decode_png(shard['frames'][offsets[index]:offsets[index + 1]])
+
+
+def write_shard(path: Path, demonstrator, seeds: range,
+                on_episode: Callable[[], None] = lambda: None) -> None:
+    """Records the episodes of a shard; the file appears when it is complete."""
+    from efficientvla_ros.simulation.demonstrations import ROW_TYPES
+
+    encoded: list[np.ndarray] = []
+    rows: dict[str, list[np.ndarray]] = {name: [] for name in ROW_TYPES}
+    episode: list[int] = []
+    kept: list[int] = []
+    for seed in seeds:
+        demonstration = demonstrator.demonstrate(seed)
+        if demonstration.success:
+            encoded.extend(encode_png(image) for image in demonstration.images)
+            episode.extend([len(kept)] * len(demonstration.images))
+            kept.append(seed)
+            for name, values in demonstration.rows.items():
+                rows[name].extend(values)
+        on_episode()
+    offsets = np.cumsum([0, *(len(data) for data in encoded)], dtype=np.int64)
+    arrays = {name: np.array(values, dtype=ROW_TYPES[name]) for name, values in rows.items()}
+    unfinished = path.with_suffix(f'.{os.getpid()}.part')
+    with open(unfinished, 'wb') as file:
+        np.savez(
+            file, frames=np.concatenate(encoded or [np.zeros(0, np.uint8)]),
+            frame_offsets=offsets, episode=np.array(episode, dtype=np.int32),
+            seeds=np.array(kept, dtype=np.int64), tried=np.array(len(seeds)), **arrays)
+    os.replace(unfinished, path)
+
+
+# Worker processes -----------------------------------------------------------------------------
+
+_worker: dict[str, object] = {}
+
+
+def _start_worker(task: str, image_size: int, counter) -> None:
+    from efficientvla_ros.simulation.demonstrations import Demonstrator
+
+    _worker['demonstrator'] = Demonstrator(task, image_size)
+    _worker['counter'] = counter
+
+
+def _count_episode() -> None:
+    counter = _worker['counter']
+    with counter.get_lock():
+        counter.value += 1
+
+
+def _run_shard(path: str, seeds: range) -> None:
+    write_shard(Path(path), _worker['demonstrator'], seeds, _count_episode)
+
+
+def record(settings: RecordingSettings, folder: Path, workers: int = 1,
+           progress: Callable[[int], None] = lambda done: None) -> RecordingSummary:
+    """Records what is still missing in a folder.
+
+    Args:
+        settings: what to record.
+        folder: where the shards go; made when missing. Complete shards in it are kept.
+        workers: number of processes.
+        progress: called with the number of episodes done so far, about three times a second.
+
+    Returns:
+        What the folder holds now.
+
+    Raises:
+        InputError: the folder holds a recording with other settings, or `workers` < 1.
+    """
+    if workers < 1:
+        raise InputError(f'workers is {workers}, expected at least 1')
+    _prepare(settings, folder)
+    missing = [(shard_path(folder, number), seeds) for number, seeds in settings.shards()
+               if not shard_path(folder, number).exists()]
+    before = settings.episodes - sum(len(seeds) for _, seeds in missing)
+    progress(before)
+    if missing:
+        _record_missing(settings, missing, min(workers, len(missing)),
+                        lambda done: progress(before + done))
+    return summarise(folder)
+
+
+def _record_missing(settings: RecordingSettings, missing: list[tuple[Path, range]],
+                    workers: int, progress: Callable[[int], None]) -> None:
+    # An OpenGL context does not survive a fork.
+    context = multiprocessing.get_context('spawn')
+    counter = context.Value('i', 0)
+    pool = ProcessPoolExecutor(
+        workers, context, _start_worker, (settings.task, settings.image_size, counter))
+    with contextlib.ExitStack() as stack:
+        stack.callback(pool.shutdown, cancel_futures=True)
+        pending: set[Future] = {
+            pool.submit(_run_shard, str(path), seeds) for path, seeds in missing}
+        while pending:
+            done, pending = wait(pending, timeout=0.3)
+            progress(counter.value)
+            for future in done:
+                future.result()
+
+
+def _prepare(settings: RecordingSettings, folder: Path) -> None:
+    """Makes the folder, or checks that it belongs to the same recording."""
+    described = {'format': FORMAT, **asdict(settings), 'objects': list(OBJECTS)}
+    path = folder / SETTINGS_FILE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f'{folder} is not a folder') from None
+    if not path.exists():
+        path.write_text(json.dumps(described, indent=2) + '\n')
+        return
+    found = json.loads(path.read_text())
+    differing = [key for key in described if found.get(key) != described[key]]
+    if differing:
+        key = differing[0]
+        raise InputError(
+            f'{path} holds a recording with {key} = {found.get(key)!r}, expected '
+            f'{described[key]!r}: use another folder or the same settings')
+    for leftover in folder.glob('*.part'):
+        leftover.unlink()
+
+
+def summarise(folder: Path) -> RecordingSummary:
+    """Counts what the shards of a folder hold."""
+    tried = kept = frames = 0
+    for path in sorted(folder.glob('shard_*.npz')):
+        with np.load(path) as shard:
+            tried += int(shard['tried'])
+            kept += len(shard['seeds'])
+            frames += len(shard['episode'])
+    return RecordingSummary(tried, kept, frames)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -15,9 +15,9 @@ def command(
         help='Run folder: state, metrics, curves. A run that is there is resumed.'
     )] = Path('runs/tabletop'),
     model: Annotated[str, typer.Option(help='Configuration to train.')] = 'tabletop',
-    settings: Annotated[Optional[Path], typer.Option(
+    settings: Annotated[Path | None, typer.Option(
         help='JSON file with training settings; missing keys keep their defaults.')] = None,
-    export: Annotated[Optional[Path], typer.Option(
+    export: Annotated[Path | None, typer.Option(
         help='Write the trained checkpoint folder here.')] = None,
     device: Annotated[str, typer.Option(help='cpu, cuda or cuda:N.')] = 'cpu',
     workers: Annotated[int, typer.Option(

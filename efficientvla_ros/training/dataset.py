@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -108,5 +109,5 @@ def _resized_frames(folder: Path, shards: list[Path], size: int, count: int) -> 
 def _decode(path: Path):
     with np.load(path) as shard:
         data, offsets = shard['frames'], shard['offsets']
-    for start, stop in zip(offsets[:-1], offsets[1:]):
+    for start, stop in pairwise(offsets):
         yield cv2.cvtColor(cv2.imdecode(data[start:stop], cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)

@@ -227,12 +227,13 @@ class ChunkController:
         return JointCommand(self.joint_names, stamp_ns, times, positions, velocities)
 
     def stop_command(
-        self, joint_positions: np.ndarray, now_ns: int, duration: float = 0.2
+        self, joint_positions: np.ndarray | None, now_ns: int, duration: float = 0.2
     ) -> JointCommand | None:
         """Makes the command that brakes the arm to rest; the gripper keeps its grip.
 
         Args:
-            joint_positions: [joints] measured arm joints, rad or m.
+            joint_positions: [joints] measured arm joints, rad or m; None takes where the
+                trajectory sent is now, as when joint states are what is missing.
             now_ns: current time, ns.
             duration: time to come to rest, s.
 
@@ -241,10 +242,11 @@ class ChunkController:
         """
         if self._sent is None:
             return None
-        measured = np.asarray(joint_positions, dtype=np.float64)
-        _, velocity = self._sent.sample(now_ns)
+        position, velocity = self._sent.sample(now_ns)
+        if joint_positions is not None:
+            position = np.asarray(joint_positions, dtype=np.float64)
         # A constant deceleration to rest covers half of velocity * duration.
-        target = measured + 0.5 * duration * velocity
+        target = position + 0.5 * duration * velocity
         target = np.clip(target, self.kinematics.lower, self.kinematics.upper)
         is_open = self._is_open(now_ns)
         gripper = self.config.gripper_open if is_open else self.config.gripper_closed

@@ -10,7 +10,9 @@ class HoldReason(str, Enum):
 
     NONE = ''
     INACTIVE = 'inactive'
+    STARTING = 'starting'
     STOPPED = 'stopped'
+    NO_CLOCK = 'no_clock'
     NO_ROBOT_DESCRIPTION = 'no_robot_description'
     BAD_ROBOT_DESCRIPTION = 'bad_robot_description'
     NO_IMAGE = 'no_image'
@@ -25,6 +27,7 @@ class HoldReason(str, Enum):
     NON_FINITE = 'non_finite'
     CHUNK_EXPIRED = 'chunk_expired'
     UNREACHABLE = 'unreachable'
+    TOO_MANY_FAILURES = 'too_many_failures'
 
 
 class Intervention(str, Enum):

@@ -1,0 +1,144 @@
+"""`efficientvla evaluate`: closed-loop success in process, over many seeds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from efficientvla_ros.evaluation.settings import EvaluationSettings
+
+_DEFAULT = EvaluationSettings()
+
+
+def command(
+    task: Annotated[str, typer.Option(help='Task of every episode.')] = _DEFAULT.task,
+    episodes: Annotated[int, typer.Option(help='Number of episodes.')] = _DEFAULT.episodes,
+    seed: Annotated[int, typer.Option(help='Seed of the first episode.')] = _DEFAULT.seed,
+    model: Annotated[
+        str, typer.Option(help='Embedded model, checkpoint folder, or "expert".')
+    ] = _DEFAULT.model,
+    device: Annotated[str, typer.Option(help='cpu, cuda or cuda:N.')] = _DEFAULT.device,
+    ddim_steps: Annotated[
+        int | None, typer.Option(help="Sampling steps; the model's own if not given.")
+    ] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="Guidance scale; the model's own if not given.")
+    ] = None,
+    execute_steps: Annotated[
+        int, typer.Option(help='Control periods (0.2 s) between two plans.')
+    ] = _DEFAULT.execute_steps,
+    latency: Annotated[
+        float, typer.Option(help='From an observation to the arrival of its command, s.')
+    ] = _DEFAULT.latency,
+    swap_instruction: Annotated[
+        bool, typer.Option(help="Ask for a distractor instead of the episode's target.")
+    ] = False,
+    swap_step: Annotated[
+        int, typer.Option(help='Control period from which on the swapped instruction holds.')
+    ] = _DEFAULT.swap_step,
+    camera_shift_px: Annotated[
+        float, typer.Option(help='Turn the camera by so many pixels of a 112-pixel image.')
+    ] = _DEFAULT.camera_shift_px,
+    camera_size: Annotated[
+        int, typer.Option(help='Side of the rendered image, pixels.')
+    ] = _DEFAULT.camera_size,
+    workers: Annotated[int, typer.Option(min=1, help='Processes, one CPU thread each.')] = min(
+        2, os.cpu_count() or 1
+    ),
+    json_file: Annotated[
+        Path | None, typer.Option('--json', help='Write the report here; resumable.')
+    ] = None,
+    compare_with: Annotated[
+        Path | None, typer.Option('--compare', help='Report to compare with, seed by seed.')
+    ] = None,
+) -> None:
+    """Measure closed-loop success in process, over many seeds.
+
+    Control, trajectory semantics and latency are those of the ROS nodes. With --json, an
+    interrupted run goes on where it stopped when the same command is given again.
+    """
+    from efficientvla_ros.evaluation.report import compare, describe, markdown_table, read_report
+
+    settings = EvaluationSettings(
+        task, episodes, seed, model, device, ddim_steps, guidance, execute_steps, latency,
+        swap_instruction, swap_step, camera_shift_px, camera_size,
+    )  # fmt: skip
+    other = read_report(compare_with) if compare_with is not None else None
+    report = _evaluate(settings, workers, json_file)
+    typer.echo(markdown_table([report] if other is None else [report, other]))
+    if other is not None:
+        result = compare(report, other)
+        typer.echo(
+            f'against {compare_with} ({describe(other["settings"])}) on {result["pairs"]} common '
+            f'seeds: only this one {result["first_only"]}, only the other '
+            f'{result["second_only"]}, McNemar exact p = {result["p_value"]:.3g}'
+        )
+    if json_file is not None:
+        typer.echo(f'report: {json_file}')
+
+
+def _evaluate(settings: EvaluationSettings, workers: int, json_file: Path | None) -> dict:
+    """Runs the episodes that are missing and returns (and writes) the report."""
+    from efficientvla_ros.evaluation.progress_file import ProgressFile
+    from efficientvla_ros.evaluation.report import build_report, write_json
+
+    progress = None if json_file is None else ProgressFile(json_file, settings)
+    known = {} if progress is None else progress.rows
+    rows = [known[seed] for seed in settings.seeds if seed in known]
+    missing = [seed for seed in settings.seeds if seed not in known]
+    try:
+        for row in _with_bar(settings, rows, missing, workers):
+            rows.append(row)
+            if progress is not None:
+                progress.add(row)
+    except KeyboardInterrupt:
+        hint = ', the same command goes on from here' if progress is not None else ''
+        typer.echo(
+            f'interrupted after {len(rows)} of {settings.episodes} episodes{hint}', err=True
+        )
+        raise typer.Exit(130) from None
+    report = build_report(settings, rows)
+    if progress is not None:
+        write_json(json_file, report)
+        progress.remove()
+    return report
+
+
+def _with_bar(settings: EvaluationSettings, done: list[dict], seeds: list[int], workers: int):
+    """Yields the rows of the seeds; a progress bar shows the success so far."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from efficientvla_ros.evaluation.workers import run_episodes
+
+    successes = sum(row['outcome'] == 'success' for row in done)
+    count = len(done)
+    columns = (
+        TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
+        TextColumn('success {task.fields[rate]}'), TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        rate = f'{successes}/{count}'
+        line = bar.add_task(
+            f'{settings.model} {settings.task}',
+            total=settings.episodes,
+            completed=count,
+            rate=rate,
+        )
+        if not seeds:
+            return
+        for row in run_episodes(settings, seeds, workers):
+            count += 1
+            successes += row.success
+            bar.update(line, completed=count, rate=f'{successes}/{count}')
+            yield row.as_dict()

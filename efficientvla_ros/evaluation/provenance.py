@@ -1,0 +1,96 @@
+"""What a result was measured on and with."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
+_DISTRIBUTIONS = ('torch', 'numpy', 'mujoco', 'pin')
+
+
+def provenance() -> dict:
+    """Returns date, hardware, versions and git revision for a report."""
+    return {
+        'created': datetime.now(timezone.utc).isoformat(timespec='seconds'),
+        'hardware': {
+            'cpu': _cpu_name(),
+            'cores': os.cpu_count(),
+            'memory_gb': round(_memory_bytes() / 1e9, 1),
+            'machine': platform.machine(),
+            'load_average': round(os.getloadavg()[0], 2) if hasattr(os, 'getloadavg') else None,
+        },
+        'versions': {'python': platform.python_version(), 'os': platform.platform()}
+        | {name: _version(name) for name in _DISTRIBUTIONS},
+        'git_revision': git_revision(),
+    }
+
+
+def git_revision() -> str:
+    """Returns the commit of the source tree, with '+changes' if it has any; '' outside git."""
+    commit = _git('rev-parse', 'HEAD')
+    if not commit:
+        return ''
+    return commit + ('+changes' if _git('status', '--porcelain', '--', '.') else '')
+
+
+def model_digest(model: str) -> str:
+    """Returns the SHA-256 over all files of a model's folder, '' where there is no such folder.
+
+    Args:
+        model: name of an embedded model or path of a checkpoint folder.
+    """
+    for folder in (PACKAGE_FOLDER / 'weights' / model, Path(model).expanduser()):
+        if model and folder.is_dir():
+            break
+    else:
+        return ''
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob('*')):
+        if path.is_file():
+            digest.update(str(path.relative_to(folder)).encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _git(*arguments: str) -> str:
+    try:
+        result = subprocess.run(
+            ['git', *arguments],
+            cwd=PACKAGE_FOLDER,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ''
+    return result.stdout.strip()
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return ''
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _memory_bytes() -> int:
+    try:
+        return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    except (OSError, ValueError, AttributeError):
+        return 0

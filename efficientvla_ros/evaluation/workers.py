@@ -1,0 +1,122 @@
+"""Episodes on several processes, one thread each."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context, parent_process
+from threading import Thread
+
+from efficientvla_ros.evaluation.settings import EXPERT, EvaluationSettings
+from efficientvla_ros.types import InputError
+
+
+class EpisodeRunner:
+    """Environment, policy and controller of one process, made once and used for many seeds."""
+
+    def __init__(self, settings: EvaluationSettings) -> None:
+        """Loads the policy on one CPU thread.
+
+        Raises:
+            InputError: the model or the task cannot be used.
+        """
+        # Imported here: the parent process needs neither torch nor a renderer.
+        from efficientvla_ros.evaluation.closed_loop import make_controller
+        from efficientvla_ros.simulation.environment import TabletopEnvironment
+
+        self._settings = settings
+        size = settings.camera_size
+        self.environment = TabletopEnvironment(size, size, settings.task)
+        self.policy = self._load_policy()
+        self.controller = make_controller()
+
+    def _load_policy(self):
+        settings = self._settings
+        if settings.model == EXPERT:
+            from efficientvla_ros.evaluation.expert_policy import ExpertPolicy
+
+            return ExpertPolicy(self.environment)
+        from efficientvla_ros.runtime.engine import load_engine
+
+        engine = load_engine(
+            settings.model,
+            device=settings.device,
+            threads=1,
+            num_ddim_steps=settings.ddim_steps,
+            guidance=settings.guidance,
+        )
+        engine.warm_up()
+        return engine
+
+    def run(self, seed: int):
+        """Runs the episode of a seed and returns its `EpisodeRow`."""
+        from efficientvla_ros.evaluation.closed_loop import episode_of, run_episode
+
+        settings = self._settings
+        return run_episode(
+            self.environment,
+            self.policy,
+            self.controller,
+            episode_of(settings, seed),
+            execute_steps=settings.execute_steps,
+            latency=settings.latency,
+            swap_step=settings.swap_step if settings.swap_instruction else None,
+        )
+
+    def close(self) -> None:
+        """Frees the renderer."""
+        self.environment.close()
+
+
+_runners: dict[EvaluationSettings, EpisodeRunner] = {}
+
+
+def _initialise() -> None:
+    # Ctrl-C reaches the whole process group: the parent decides, episodes under way are ended.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # A parent that was killed cannot tell its workers, and they would wait for work for ever.
+    parent_process().join()
+    os._exit(1)
+
+
+def _run(settings: EvaluationSettings, seed: int):
+    if settings not in _runners:
+        _runners[settings] = EpisodeRunner(settings)
+        atexit.register(_runners[settings].close)
+    return _runners[settings].run(seed)
+
+
+def run_episodes(settings: EvaluationSettings, seeds: Sequence[int], workers: int) -> Iterator:
+    """Runs the episodes of some seeds and yields their rows as they end, in any order.
+
+    Args:
+        settings: of the evaluation.
+        seeds: which episodes.
+        workers: number of processes.
+
+    Raises:
+        InputError: the model or the task cannot be used, or a process died.
+    """
+    for name, value in (('OMP_NUM_THREADS', '1'), ('OMP_WAIT_POLICY', 'passive')):
+        os.environ.setdefault(name, value)
+    pool = ProcessPoolExecutor(
+        max_workers=max(1, min(workers, len(seeds))),
+        mp_context=get_context('spawn'),
+        initializer=_initialise,
+    )
+    try:
+        futures = [pool.submit(_run, settings, seed) for seed in seeds]
+        for future in as_completed(futures):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise InputError('a worker process died (out of memory?), try fewer workers') from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

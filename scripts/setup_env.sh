@@ -23,7 +23,7 @@ choose_ros
 choose_python
 
 # Each step has a stamp: the hash of what it depends on, written when it has succeeded.
-environment_key=$(hash_text "$root|$python|$("$python" -VV)|$ros_prefix")
+environment_key=$(hash_text "$root|$python|$python_version|$ros_prefix")
 requirements_key=$(hash_text "$environment_key" "$(cat "${requirement_files[@]}" setup.py)")
 build_key=$(hash_text "$requirements_key" "$(build_inputs)")
 

@@ -42,9 +42,14 @@ choose_ros() {
   fi
 }
 
-# Sets python to the interpreter that .venv is made from.
+# Sets python to the interpreter that .venv is made from, and python_version.
 choose_python() {
-  local candidate candidates
+  local candidate candidates found made_for
+  if [ -z "${PYTHON:-}" ] && [ -f "$state/interpreter" ]; then
+    # An environment that exists stays with its interpreter, whatever PATH now finds first.
+    { read -r python; read -r python_version; read -r made_for; } <"$state/interpreter" || true
+    if [ -x "$python" ] && [ "$made_for" = "ros:$ros_prefix" ]; then return; fi
+  fi
   if [ -n "${PYTHON:-}" ]; then
     candidates=("$PYTHON")
   elif [ -n "$ros_prefix" ]; then
@@ -54,10 +59,14 @@ choose_python() {
   fi
   for candidate in "${candidates[@]}"; do
     # A shell with .venv active must lead to the interpreter below it, not to .venv itself.
-    python=$("$candidate" -c 'import os, sys
+    if found=$("$candidate" -c 'import os, sys
 print(os.path.realpath(getattr(sys, "_base_executable", sys.executable)))
+print(sys.version.split()[0])
 sys.exit(not (3, int(sys.argv[1])) <= sys.version_info[:2] <= (3, int(sys.argv[2])))' \
-      "$MIN_PYTHON" "$MAX_PYTHON" 2>/dev/null) && return
+      "$MIN_PYTHON" "$MAX_PYTHON" 2>/dev/null); then
+      { read -r python; read -r python_version; } <<<"$found"
+      return
+    fi
   done
   fail "needs Python 3.$MIN_PYTHON to 3.$MAX_PYTHON; none of these is one: ${candidates[*]}." \
     'Name one with PYTHON=/path/to/python3.'
@@ -134,14 +143,17 @@ make_environment() {
   if [ -n "$ros_prefix" ]; then options=(--system-site-packages); fi
   "$python" -m venv "${options[@]}" .venv || fail "could not make a virtual environment with" \
     "$python. On Debian and Ubuntu: apt-get install python3-venv"
+  mkdir -p "$state"
+  printf '%s\n' "$python" "$python_version" "ros:$ros_prefix" >"$state/interpreter"
 }
 
 install_requirements() {
-  local arguments=() file
+  local arguments=(--disable-pip-version-check) file
+  [ -t 1 ] || arguments+=(-qq)  # progress bars are for people
+  say "Installing ${requirement_files[*]} (minutes)"
   for file in "${requirement_files[@]}"; do arguments+=(-r "$file"); done
-  say "Installing ${requirement_files[*]} (a minute or two)"
-  in_environment python -m pip install --quiet --disable-pip-version-check "${arguments[@]}"
-  in_environment python -m pip install --quiet --disable-pip-version-check --no-deps \
+  in_environment python -m pip install "${arguments[@]}"
+  in_environment python -m pip install -qq --disable-pip-version-check --no-deps \
     --no-build-isolation --editable .
   if [ -z "$ros_prefix" ]; then in_environment python scripts/repoint_exports.py; fi
 }

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
-from typing_extensions import Annotated
 
 
 def command(
@@ -21,19 +21,19 @@ def command(
     from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
     from efficientvla_ros.simulation.recording import RecordingSettings, record
-    from efficientvla_ros.types import InputError
 
+    settings = RecordingSettings(task, episodes, seed, image_size)
     console = Console()
-    try:
-        settings = RecordingSettings(task, episodes, seed, image_size)
-        columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(),
-                   TimeElapsedColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console) as bar:
-            line = bar.add_task('episodes', total=episodes)
-            summary = record(settings, out, workers,
-                             lambda done: bar.update(line, completed=done))
-    except InputError as error:
-        console.print(f'efficientvla record: {error}', style='red', markup=False)
-        raise typer.Exit(2) from None
-    console.print(f'{summary.kept} of {summary.tried} episodes kept, {summary.frames} frames '
-                  f'in {out}', markup=False)
+    columns = (
+        *Progress.get_default_columns()[:2],
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        line = bar.add_task('episodes', total=episodes)
+        summary = record(settings, out, workers, lambda done: bar.update(line, completed=done))
+    console.print(
+        f'{summary.kept} of {summary.tried} episodes kept, {summary.frames} frames in {out}',
+        markup=False,
+    )

@@ -19,7 +19,7 @@ _PACKAGES = {
 _PLATFORM_DEVICE = 0x313F  # EGL_PLATFORM_DEVICE_EXT
 
 
-class RenderingUnavailable(InputError):
+class RenderingError(InputError):
     """No off-screen OpenGL was found; the message names the packages to install."""
 
     def __init__(self, detail: str = '') -> None:
@@ -42,9 +42,9 @@ def _egl_works() -> bool:
     if not query or not display:
         return False
     query = ctypes.CFUNCTYPE(ctypes.c_uint, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(query)
-    display = ctypes.CFUNCTYPE(
-        ctypes.c_void_p, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p
-    )(display)
+    display = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p)(
+        display
+    )
     egl.eglInitialize.argtypes = [ctypes.c_void_p] * 3
     devices, count = (ctypes.c_void_p * 16)(), ctypes.c_int(0)
     if not query(16, devices, ctypes.byref(count)):
@@ -74,7 +74,7 @@ def _import_mujoco():
     if 'mujoco' not in sys.modules and 'MUJOCO_GL' not in os.environ and sys.platform == 'linux':
         backend = choose_backend()
         if backend is None:
-            raise RenderingUnavailable
+            raise RenderingError
         os.environ['MUJOCO_GL'] = backend
         # Child processes inherit both; PyOpenGL must not pick a platform of its own.
         os.environ.setdefault('PYOPENGL_PLATFORM', backend)
@@ -83,7 +83,7 @@ def _import_mujoco():
     except (ImportError, AttributeError) as error:
         if (os.environ.get('MUJOCO_GL') or '').lower() in _PACKAGES:
             detail = f'MUJOCO_GL={os.environ["MUJOCO_GL"]}: {error}'
-            raise RenderingUnavailable(detail) from error
+            raise RenderingError(detail) from error
         raise
     return mujoco
 

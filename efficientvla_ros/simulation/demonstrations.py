@@ -27,11 +27,12 @@ from efficientvla_ros.simulation.expert import CLOSED, HORIZON, plan
 from efficientvla_ros.simulation.tasks import (
     CONTROL_PERIOD,
     OBJECTS,
+    OBJECTS_PER_EPISODE,
     SUCCESS,
     Episode,
     sample_episode,
 )
-from efficientvla_ros.types import ActionChunk
+from efficientvla_ros.types import ACTION_DIM, ActionChunk
 
 _EXECUTED_STEPS = 4
 _LOWEST_TARGET = 0.020  # m: disturbed targets keep the finger tips off the table
@@ -91,17 +92,23 @@ class Demonstration:
 
 
 ROW_TYPES = {
-    'plans': np.float32, 'object_ids': np.int8, 'object_pixels': np.float32,
-    'gripper_pixel': np.float32, 'tcp': np.float32, 'gripper': np.float32, 'camera': np.float32,
+    'plans': (np.float32, (OBJECTS_PER_EPISODE, HORIZON, ACTION_DIM)),
+    'object_ids': (np.int8, (OBJECTS_PER_EPISODE,)),
+    'object_pixels': (np.float32, (OBJECTS_PER_EPISODE, 2)),
+    'gripper_pixel': (np.float32, (2,)),
+    'tcp': (np.float32, (3,)),
+    'gripper': (np.float32, ()),
+    'camera': (np.float32, (6,)),
 }
-"""Arrays with one row per frame, and their types."""
+"""Arrays with one row per frame: type and shape of a row."""
 
 
 class Demonstrator:
     """Makes demonstrations from seeds; owns an environment. For one thread."""
 
-    def __init__(self, task: str = 'pick', image_size: int = 224,
-                 disturbances: Disturbances | None = None) -> None:
+    def __init__(
+        self, task: str = 'pick', image_size: int = 224, disturbances: Disturbances | None = None
+    ) -> None:
         """Sets up simulator and controller; the images are square, `image_size` pixels wide."""
         self.environment = TabletopEnvironment(image_size, image_size, task)
         self.disturbances = disturbances or Disturbances()
@@ -124,9 +131,17 @@ class Demonstrator:
         frame = 0
         while environment.outcome is None:
             if frame == events.switch_at:
-                environment.set_target(str(rng.choice(
-                    [name for name in environment.episode.objects
-                     if name != environment.target])))
+                environment.set_target(
+                    str(
+                        rng.choice(
+                            [
+                                name
+                                for name in environment.episode.objects
+                                if name != environment.target
+                            ]
+                        )
+                    )
+                )
             actions = self._record(demonstration, rng)
             self._execute(events.disturb(actions, frame), rng)
             frame += 1
@@ -171,7 +186,7 @@ class Demonstrator:
             'camera': (offset.pan, offset.tilt, offset.roll, *offset.position),
         }
         for name, value in rows.items():
-            demonstration.rows[name].append(np.asarray(value, dtype=ROW_TYPES[name]))
+            demonstration.rows[name].append(np.asarray(value, dtype=ROW_TYPES[name][0]))
         return plans[0]
 
     def _execute(self, actions: np.ndarray, rng: np.random.Generator) -> None:
@@ -185,8 +200,10 @@ class Demonstrator:
         actions[0, 2] = max(actions[0, 2], _LOWEST_TARGET - height)
         chunk = ActionChunk(actions, CONTROL_PERIOD, environment.now_ns, '', 0)
         result = self._chunks.command(
-            chunk, environment.sim.joint_positions()[:-1],
-            environment.now_ns + round(latency * 1e9))
+            chunk,
+            environment.sim.joint_positions()[:-1],
+            environment.now_ns + round(latency * 1e9),
+        )
         environment.act(result.command, latency, periods)
 
 
@@ -196,17 +213,16 @@ class _Events:
     def __init__(self, settings: Disturbances, rng: np.random.Generator) -> None:
         self._settings, self._rng = settings, rng
         self._error = np.zeros(3)
-        self.switch_at = (
-            int(rng.integers(2, 12)) if rng.random() < settings.switch_rate else -1)
+        self.switch_at = int(rng.integers(1, 10)) if rng.random() < settings.switch_rate else -1
         self._close_at = (
-            int(rng.integers(1, 6)) if rng.random() < settings.early_close_rate else -1)
+            int(rng.integers(1, 6)) if rng.random() < settings.early_close_rate else -1
+        )
 
     def disturb(self, actions: np.ndarray, frame: int) -> np.ndarray:
         """Returns a disturbed copy of a plan [steps, 7]."""
         settings, rng = self._settings, self._rng
         actions = actions.copy()
-        self._error = 0.7 * self._error + np.sqrt(1 - 0.7**2) * rng.normal(
-            0.0, settings.noise, 3)
+        self._error = 0.7 * self._error + np.sqrt(1 - 0.7**2) * rng.normal(0.0, settings.noise, 3)
         actions[0, :3] += self._error
         if rng.random() < settings.kick_rate:
             direction = rng.normal(size=3)
@@ -222,5 +238,6 @@ def _camera_offset(settings: Disturbances, rng: np.random.Generator) -> CameraOf
     limit = settings.pan_tilt_limit
     pan, tilt = np.clip(rng.normal(0.0, settings.pan_tilt, 2), -limit, limit)
     position = rng.normal(0.0, settings.camera_position, 3)
-    return CameraOffset(float(pan), float(tilt), float(rng.normal(0.0, settings.roll)),
-                        tuple(position.tolist()))
+    return CameraOffset(
+        float(pan), float(tilt), float(rng.normal(0.0, settings.roll)), tuple(position.tolist())
+    )

@@ -33,8 +33,9 @@ class TabletopEnvironment:
         rejected: why the last command was rejected, '' when it was not.
     """
 
-    def __init__(self, camera_width: int = 224, camera_height: int = 224,
-                 task: str = 'pick') -> None:
+    def __init__(
+        self, camera_width: int = 224, camera_height: int = 224, task: str = 'pick'
+    ) -> None:
         """Builds the scene; an image side in pixels may be 16 .. 4096.
 
         Raises:
@@ -66,16 +67,21 @@ class TabletopEnvironment:
     def observe(self) -> Observation:
         """Returns what camera and joint sensors see now."""
         return Observation(
-            images={CAMERA_NAME: self.sim.render()}, instruction=self.instruction,
-            stamp_ns=self.now_ns, joint_state=self.joint_state())
+            images={CAMERA_NAME: self.sim.render()},
+            instruction=self.instruction,
+            stamp_ns=self.now_ns,
+            joint_state=self.joint_state(),
+        )
 
     def joint_state(self) -> JointState:
         """Returns the measured state of the joints `arm.JOINT_NAMES`."""
-        return JointState(JOINT_NAMES, self.sim.joint_positions(), self.now_ns,
-                          self.sim.joint_velocities())
+        return JointState(
+            JOINT_NAMES, self.sim.joint_positions(), self.now_ns, self.sim.joint_velocities()
+        )
 
-    def act(self, command: JointCommand | None, latency: float = 0.0,
-            periods: float = 1.0) -> bool:
+    def act(
+        self, command: JointCommand | None, latency: float = 0.0, periods: float = 1.0
+    ) -> bool:
         """Sends a command and advances by control periods, or until the episode ends.
 
         Args:
@@ -110,8 +116,13 @@ class TabletopEnvironment:
 
     def _send(self, command: JointCommand) -> None:
         _, self.rejected = self.controller.accept(
-            command.names, command.stamp_ns, command.times, command.positions,
-            command.velocities, self.now_ns)
+            command.names,
+            command.stamp_ns,
+            command.times,
+            command.positions,
+            command.velocities,
+            self.now_ns,
+        )
 
     def set_target(self, target: str) -> None:
         """Changes the instruction in mid-episode to another object on the table.
@@ -150,9 +161,10 @@ class TabletopEnvironment:
         """Returns the ground truth that the expert plans from."""
         positions = self.sim.object_positions()
         return TableState(
-            tcp=self.sim.tcp_pose()[:3, 3], opening=min(float(
-                self.sim.joint_positions()[-1]), FINGER_OPEN),
-            objects={name: positions[name] for name in self.episode.objects})
+            tcp=self.sim.tcp_pose()[:3, 3],
+            opening=min(float(self.sim.joint_positions()[-1]), FINGER_OPEN),
+            objects={name: positions[name] for name in self.episode.objects},
+        )
 
     def close(self) -> None:
         """Frees the renderer."""

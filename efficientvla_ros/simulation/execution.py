@@ -8,8 +8,9 @@ from efficientvla_ros.simulation.trajectory_controller import JointTrajectoryCon
 STEP_NS = round(TabletopSim.timestep * 1e9)
 
 
-def advance(sim: TabletopSim, controller: JointTrajectoryController, now_ns: int,
-            duration_ns: int) -> int:
+def advance(
+    sim: TabletopSim, controller: JointTrajectoryController, now_ns: int, duration_ns: int
+) -> int:
     """Runs physics while the arm follows its trajectory.
 
     The controller is sampled for each physics step, at the time at which the step ends.

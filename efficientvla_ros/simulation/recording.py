@@ -5,14 +5,15 @@ The format is described in docs/simulation.md.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -87,11 +88,12 @@ def decode_png(data: np.ndarray) -> np.ndarray:
 def read_frame(shard: dict[str, np.ndarray], index: int) -> np.ndarray:
     """Returns one image of a shard, uint8 [height, width, 3], RGB."""
     offsets = shard['frame_offsets']
-    return decode_png(shard['frames'][offsets[index]:offsets[index + 1]])
+    return decode_png(shard['frames'][offsets[index] : offsets[index + 1]])
 
 
-def write_shard(path: Path, demonstrator, seeds: range,
-                on_episode: Callable[[], None] = lambda: None) -> None:
+def write_shard(
+    path: Path, demonstrator, seeds: range, on_episode: Callable[[], None] = lambda: None
+) -> None:
     """Records the episodes of a shard; the file appears when it is complete."""
     from efficientvla_ros.simulation.demonstrations import ROW_TYPES
 
@@ -109,40 +111,58 @@ def write_shard(path: Path, demonstrator, seeds: range,
                 rows[name].extend(values)
         on_episode()
     offsets = np.cumsum([0, *(len(data) for data in encoded)], dtype=np.int64)
-    arrays = {name: np.array(values, dtype=ROW_TYPES[name]) for name, values in rows.items()}
+    arrays = {
+        name: np.array(rows[name], dtype=dtype).reshape(-1, *shape)
+        for name, (dtype, shape) in ROW_TYPES.items()
+    }
     unfinished = path.with_suffix(f'.{os.getpid()}.part')
     with open(unfinished, 'wb') as file:
         np.savez(
-            file, frames=np.concatenate(encoded or [np.zeros(0, np.uint8)]),
-            frame_offsets=offsets, episode=np.array(episode, dtype=np.int32),
-            seeds=np.array(kept, dtype=np.int64), tried=np.array(len(seeds)), **arrays)
+            file,
+            frames=np.concatenate(encoded or [np.zeros(0, np.uint8)]),
+            frame_offsets=offsets,
+            episode=np.array(episode, dtype=np.int32),
+            seeds=np.array(kept, dtype=np.int64),
+            tried=np.array(len(seeds)),
+            **arrays,
+        )
     os.replace(unfinished, path)
 
 
 # Worker processes -----------------------------------------------------------------------------
 
-_worker: dict[str, object] = {}
+
+class _Stopped(Exception):  # noqa: N818
+    """Leaves a worker's shard unfinished."""
 
 
-def _start_worker(task: str, image_size: int, counter) -> None:
+_worker: dict[str, Any] = {}
+
+
+def _start_worker(task: str, image_size: int, counter, stop) -> None:
     from efficientvla_ros.simulation.demonstrations import Demonstrator
 
-    _worker['demonstrator'] = Demonstrator(task, image_size)
-    _worker['counter'] = counter
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
+    _worker.update(demonstrator=Demonstrator(task, image_size), counter=counter, stop=stop)
 
 
-def _count_episode() -> None:
-    counter = _worker['counter']
-    with counter.get_lock():
-        counter.value += 1
+def _after_episode() -> None:
+    if _worker['stop'].is_set():
+        raise _Stopped
+    with _worker['counter'].get_lock():
+        _worker['counter'].value += 1
 
 
 def _run_shard(path: str, seeds: range) -> None:
-    write_shard(Path(path), _worker['demonstrator'], seeds, _count_episode)
+    write_shard(Path(path), _worker['demonstrator'], seeds, _after_episode)
 
 
-def record(settings: RecordingSettings, folder: Path, workers: int = 1,
-           progress: Callable[[int], None] = lambda done: None) -> RecordingSummary:
+def record(
+    settings: RecordingSettings,
+    folder: Path,
+    workers: int = 1,
+    progress: Callable[[int], None] = lambda done: None,
+) -> RecordingSummary:
     """Records what is still missing in a folder.
 
     Args:
@@ -155,37 +175,55 @@ def record(settings: RecordingSettings, folder: Path, workers: int = 1,
         What the folder holds now.
 
     Raises:
-        InputError: the folder holds a recording with other settings, or `workers` < 1.
+        InputError: the folder holds a recording with other settings (more episodes may be
+            asked for, to go on with it), or `workers` < 1.
     """
     if workers < 1:
         raise InputError(f'workers is {workers}, expected at least 1')
     _prepare(settings, folder)
-    missing = [(shard_path(folder, number), seeds) for number, seeds in settings.shards()
-               if not shard_path(folder, number).exists()]
+    missing = [
+        (shard_path(folder, number), seeds)
+        for number, seeds in settings.shards()
+        if _episodes_tried(shard_path(folder, number)) < len(seeds)
+    ]
     before = settings.episodes - sum(len(seeds) for _, seeds in missing)
     progress(before)
     if missing:
-        _record_missing(settings, missing, min(workers, len(missing)),
-                        lambda done: progress(before + done))
+        _record_missing(
+            settings, missing, min(workers, len(missing)), lambda done: progress(before + done)
+        )
     return summarise(folder)
 
 
-def _record_missing(settings: RecordingSettings, missing: list[tuple[Path, range]],
-                    workers: int, progress: Callable[[int], None]) -> None:
+def _record_missing(
+    settings: RecordingSettings,
+    missing: list[tuple[Path, range]],
+    workers: int,
+    progress: Callable[[int], None],
+) -> None:
+    import efficientvla_ros.simulation.backend  # noqa: F401  fails here, not in each worker
+
     # An OpenGL context does not survive a fork.
     context = multiprocessing.get_context('spawn')
-    counter = context.Value('i', 0)
+    counter, stop = context.Value('i', 0), context.Event()
     pool = ProcessPoolExecutor(
-        workers, context, _start_worker, (settings.task, settings.image_size, counter))
-    with contextlib.ExitStack() as stack:
-        stack.callback(pool.shutdown, cancel_futures=True)
+        workers,
+        context,
+        _start_worker,
+        (settings.task, settings.image_size, counter, stop),
+    )
+    try:
         pending: set[Future] = {
-            pool.submit(_run_shard, str(path), seeds) for path, seeds in missing}
+            pool.submit(_run_shard, str(path), seeds) for path, seeds in missing
+        }
         while pending:
             done, pending = wait(pending, timeout=0.3)
             progress(counter.value)
             for future in done:
                 future.result()
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
 
 
 def _prepare(settings: RecordingSettings, folder: Path) -> None:
@@ -196,18 +234,25 @@ def _prepare(settings: RecordingSettings, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise InputError(f'{folder} is not a folder') from None
-    if not path.exists():
-        path.write_text(json.dumps(described, indent=2) + '\n')
-        return
-    found = json.loads(path.read_text())
-    differing = [key for key in described if found.get(key) != described[key]]
-    if differing:
-        key = differing[0]
-        raise InputError(
-            f'{path} holds a recording with {key} = {found.get(key)!r}, expected '
-            f'{described[key]!r}: use another folder or the same settings')
+    if path.exists():
+        found = json.loads(path.read_text())
+        for key in described:
+            if key != 'episodes' and found.get(key) != described[key]:
+                raise InputError(
+                    f'{path} holds a recording with {key} = {found.get(key)!r}, expected '
+                    f'{described[key]!r}: use another folder or the same settings'
+                )
+        described['episodes'] = max(described['episodes'], found.get('episodes', 0))
+    path.write_text(json.dumps(described, indent=2) + '\n')
     for leftover in folder.glob('*.part'):
         leftover.unlink()
+
+
+def _episodes_tried(path: Path) -> int:
+    if not path.exists():
+        return 0
+    with np.load(path) as shard:
+        return int(shard['tried'])
 
 
 def summarise(folder: Path) -> RecordingSummary:

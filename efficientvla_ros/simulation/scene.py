@@ -57,31 +57,74 @@ def _add_object(world: ET.Element, name: str, model: ObjectModel, index: int) ->
     place = (PARKING[0], PARKING[1] + 0.3 * index, model.rest_height)
     body = ET.SubElement(world, 'body', name=body_name(name), pos=_text(place))
     ET.SubElement(body, 'freejoint', name=body_name(name))
-    common = {'rgba': _text((*model.colour, 1.0)), 'mass': f'{model.mass:g}',
-              'solref': '0.008 1', **OBJECT_BITS}
+    common = {
+        'rgba': _text((*model.colour, 1.0)),
+        'mass': f'{model.mass:g}',
+        'solref': '0.008 1',
+        **OBJECT_BITS,
+    }
     if not model.height:
         # condim 6 adds rolling friction: an orange that was touched stops again.
-        ET.SubElement(body, 'geom', type='sphere', size=_text([model.radius]), condim='6',
-                      friction='1.2 0.02 0.004', **common)
+        ET.SubElement(
+            body,
+            'geom',
+            type='sphere',
+            size=_text([model.radius]),
+            condim='6',
+            friction='1.2 0.02 0.004',
+            **common,
+        )
         return
     half = model.height / 2
-    ET.SubElement(body, 'geom', type='cylinder', size=_text((model.radius, half)), condim='4',
-                  friction='1.2 0.02 0.001', **common)
+    ET.SubElement(
+        body,
+        'geom',
+        type='cylinder',
+        size=_text((model.radius, half)),
+        condim='4',
+        friction='1.2 0.02 0.001',
+        **common,
+    )
     for end in (-1, 1):
-        ET.SubElement(body, 'geom', type='cylinder', size=_text((0.85 * model.radius, 0.001)),
-                      pos=_text((0, 0, end * half)), rgba='0.80 0.80 0.82 1', mass='0',
-                      contype='0', conaffinity='0')
+        ET.SubElement(
+            body,
+            'geom',
+            type='cylinder',
+            size=_text((0.85 * model.radius, 0.001)),
+            pos=_text((0, 0, end * half)),
+            rgba='0.80 0.80 0.82 1',
+            mass='0',
+            contype='0',
+            conaffinity='0',
+        )
 
 
-def _box(world: ET.Element, x: float, y: float, half_x: float, half_y: float, height: float,
-         colour: str) -> None:
-    ET.SubElement(world, 'geom', type='box', size=_text((half_x, half_y, height / 2)),
-                  pos=_text((x, y, height / 2)), rgba=colour, contype='0', conaffinity='0')
+def _box(
+    world: ET.Element, x: float, y: float, half_x: float, half_y: float, height: float, colour: str
+) -> None:
+    ET.SubElement(
+        world,
+        'geom',
+        type='box',
+        size=_text((half_x, half_y, height / 2)),
+        pos=_text((x, y, height / 2)),
+        rgba=colour,
+        contype='0',
+        conaffinity='0',
+    )
 
 
 def _add_table(world: ET.Element) -> None:
-    ET.SubElement(world, 'geom', name='table', type='plane', size='4 4 0.1',
-                  rgba='0.70 0.64 0.56 1', friction='1.0 0.01 0.001', **TABLE_BITS)
+    ET.SubElement(
+        world,
+        'geom',
+        name='table',
+        type='plane',
+        size='4 4 0.1',
+        rgba='0.70 0.64 0.56 1',
+        friction='1.0 0.01 0.001',
+        **TABLE_BITS,
+    )
     x, y, half_x, half_y = _MAT
     _box(world, x, y, half_x, half_y, 0.0006, '0.87 0.87 0.85 1')
     # Landmarks that let a policy see where its camera stands: the mat's rim and corner marks.
@@ -91,33 +134,60 @@ def _add_table(world: ET.Element) -> None:
         _box(world, x, y + side * half_y, half_x + 0.004, 0.004, 0.0012, rim)
     marks = {(-1, -1): '0.55 0.20 0.60 1', (-1, 1): rim, (1, -1): rim, (1, 1): '0.95 0.80 0.10 1'}
     for (side_x, side_y), colour in marks.items():
-        _box(world, x + side_x * (half_x - 0.02), y + side_y * (half_y - 0.02), 0.014, 0.014,
-             0.0015, colour)
+        _box(
+            world,
+            x + side_x * (half_x - 0.02),
+            y + side_y * (half_y - 0.02),
+            0.014,
+            0.014,
+            0.0015,
+            colour,
+        )
 
 
 def _add_camera(world: ET.Element) -> None:
     pose = camera_pose()
-    ET.SubElement(world, 'camera', name=CAMERA_NAME, pos=_text(pose[:3, 3]),
-                  xyaxes=_text((*pose[:3, 0], *-pose[:3, 1])),
-                  fovy=f'{math.degrees(VERTICAL_FOV):g}')
+    ET.SubElement(
+        world,
+        'camera',
+        name=CAMERA_NAME,
+        pos=_text(pose[:3, 3]),
+        xyaxes=_text((*pose[:3, 0], *-pose[:3, 1])),
+        fovy=f'{math.degrees(VERTICAL_FOV):g}',
+    )
 
 
 def scene_mjcf(width: int, height: int) -> str:
     """Returns the whole scene; width and height bound the off-screen images, pixels."""
     root = ET.fromstring(arm_mjcf())
     root.set('model', 'tabletop')
-    ET.SubElement(root, 'option', timestep=f'{TIMESTEP:g}', integrator='implicitfast',
-                  cone='elliptic', impratio='10')
+    ET.SubElement(
+        root,
+        'option',
+        timestep=f'{TIMESTEP:g}',
+        integrator='implicitfast',
+        cone='elliptic',
+        impratio='10',
+    )
     visual = ET.SubElement(root, 'visual')
     ET.SubElement(visual, 'global', offwidth=str(width), offheight=str(height))
     ET.SubElement(visual, 'quality', offsamples='0', shadowsize='0')
     ET.SubElement(visual, 'map', znear='0.02', zfar='20')
-    ET.SubElement(visual, 'headlight', ambient='0.35 0.35 0.35', diffuse='0.45 0.45 0.45',
-                  specular='0 0 0')
+    ET.SubElement(
+        visual, 'headlight', ambient='0.35 0.35 0.35', diffuse='0.45 0.45 0.45', specular='0 0 0'
+    )
     world = root.find('worldbody')
-    ET.SubElement(world, 'light', name='lamp', pos='0.6 -0.5 1.6', dir='-0.5 0.4 -1',
-                  directional='true', castshadow='false', diffuse='0.40 0.40 0.40',
-                  specular='0.05 0.05 0.05')
+    ET.SubElement(
+        world,
+        'light',
+        name='lamp',
+        pos='0.6 -0.5 1.6',
+        dir='-0.5 0.4 -1',
+        directional='true',
+        castshadow='false',
+        diffuse='0.40 0.40 0.40',
+        specular='0.05 0.05 0.05',
+    )
     _add_table(world)
     for index, (name, model) in enumerate(OBJECT_MODELS.items()):
         _add_object(world, name, model, index)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from efficientvla_ros.simulation.arm import JOINT_NAMES, MIRROR_JOINT, TCP_FRAME
-from efficientvla_ros.simulation.backend import RenderingUnavailable, mujoco
+from efficientvla_ros.simulation.backend import RenderingError, mujoco
 from efficientvla_ros.simulation.camera import (
     CAMERA_NAME,
     CameraOffset,
@@ -74,8 +74,15 @@ class TabletopSim:
             x, y = episode.object_positions.get(name, (PARKING[0], PARKING[1] + 0.3 * index))
             yaw = episode.object_yaws.get(name, 0.0)
             address = self.model.joint(body_name(name)).qposadr[0]
-            self.data.qpos[address:address + 7] = (
-                x, y, model.rest_height, np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2))
+            self.data.qpos[address : address + 7] = (
+                x,
+                y,
+                model.rest_height,
+                np.cos(yaw / 2),
+                0.0,
+                0.0,
+                np.sin(yaw / 2),
+            )
         self.set_camera(episode.camera)
         self.set_lighting(1.0)
         self.set_targets(start)
@@ -156,7 +163,7 @@ class TabletopSim:
         """Returns the camera image uint8 [height, width, 3], RGB.
 
         Raises:
-            RenderingUnavailable: no off-screen OpenGL context could be made.
+            RenderingError: no off-screen OpenGL context could be made.
         """
         if self._renderer is None:
             self._renderer = self._make_renderer()
@@ -168,7 +175,7 @@ class TabletopSim:
         try:
             renderer = mujoco.Renderer(self.model, self.height, self.width)
         except Exception as error:  # each OpenGL back end raises its own kind
-            raise RenderingUnavailable(str(error).splitlines()[0]) from error
+            raise RenderingError(str(error).splitlines()[0]) from error
         renderer.scene.flags[int(mujoco.mjtRndFlag.mjRND_SHADOW)] = 0
         renderer.scene.flags[int(mujoco.mjtRndFlag.mjRND_REFLECTION)] = 0
         return renderer

@@ -131,10 +131,14 @@ def sample_episode(task: str, seed: int, target: str | None = None) -> Episode:
     names = order[:OBJECTS_PER_EPISODE]
     points = _spaced_positions(rng, len(names))
     return Episode(
-        task=task, seed=seed, target=names[0], distractors=tuple(names[1:]),
+        task=task,
+        seed=seed,
+        target=names[0],
+        distractors=tuple(names[1:]),
         object_positions={n: (float(p[0]), float(p[1])) for n, p in zip(names, points)},
         object_yaws={n: float(rng.uniform(-np.pi, np.pi)) for n in names},
-        max_steps=MAX_STEPS[task])
+        max_steps=MAX_STEPS[task],
+    )
 
 
 class SuccessMonitor:
@@ -161,7 +165,8 @@ class SuccessMonitor:
         """
         if target not in self._ticks_up:
             raise InputError(
-                f'"{target}" is not on the table, expected one of: {", ".join(self._ticks_up)}')
+                f'"{target}" is not on the table, expected one of: {", ".join(self._ticks_up)}'
+            )
         self.target = target
         self._highest = 0.0
 

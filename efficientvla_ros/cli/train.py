@@ -11,17 +11,22 @@ import typer
 
 def command(
     data: Annotated[Path, typer.Option(help='Folder made by `efficientvla record`.')],
-    out: Annotated[Path, typer.Option(
-        help='Run folder: state, metrics, curves. A run that is there is resumed.'
-    )] = Path('runs/tabletop'),
+    out: Annotated[
+        Path,
+        typer.Option(help='Run folder: state, metrics, curves. A run that is there is resumed.'),
+    ] = Path('runs/tabletop'),
     model: Annotated[str, typer.Option(help='Configuration to train.')] = 'tabletop',
-    settings: Annotated[Path | None, typer.Option(
-        help='JSON file with training settings; missing keys keep their defaults.')] = None,
-    export: Annotated[Path | None, typer.Option(
-        help='Write the trained checkpoint folder here.')] = None,
+    settings: Annotated[
+        Path | None,
+        typer.Option(help='JSON file with training settings; missing keys keep their defaults.'),
+    ] = None,
+    export: Annotated[
+        Path | None, typer.Option(help='Write the trained checkpoint folder here.')
+    ] = None,
     device: Annotated[str, typer.Option(help='cpu, cuda or cuda:N.')] = 'cpu',
-    workers: Annotated[int, typer.Option(
-        min=1, help='Processes that share every step, one thread each.')] = 1,
+    workers: Annotated[
+        int, typer.Option(min=1, help='Processes that share every step, one thread each.')
+    ] = 1,
 ) -> None:
     """Trains the embedded policy on recorded demonstrations; a broken-off run is resumed."""
     from efficientvla_ros.models.config import CONFIGS
@@ -36,8 +41,15 @@ def command(
         if model not in CONFIGS:
             raise InputError(f'model {model!r} is unknown, expected one of {", ".join(CONFIGS)}')
         with _Progress() as progress:
-            trainer = train(CONFIGS[model], recipe, data, out, device=device, workers=workers,
-                            progress=progress)
+            trainer = train(
+                CONFIGS[model],
+                recipe,
+                data,
+                out,
+                device=device,
+                workers=workers,
+                progress=progress,
+            )
     except (InputError, OSError, ValueError) as error:
         typer.echo(f'error: {error}', err=True)
         raise typer.Exit(2) from error
@@ -66,9 +78,14 @@ class _Progress:
 
         self._console = Console()
         self._bar = Progress(
-            TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
-            TimeRemainingColumn(), TextColumn('{task.fields[values]}'), console=self._console,
-            disable=not self._console.is_terminal)
+            TextColumn('{task.description}'),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn('{task.fields[values]}'),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
         self._tasks: dict[str, int] = {}
         self._bar.start()
         return self

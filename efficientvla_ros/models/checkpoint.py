@@ -1,8 +1,8 @@
 """The embedded policy's checkpoint folder.
 
-    config.json               sizes of the networks, words of the tokenizer
-    dataset_statistics.json   action quantiles by data set, as in the released CogACT folders
-    model.safetensors         weights under `<group>.<name>`, groups and names as released
+config.json               sizes of the networks, words of the tokenizer
+dataset_statistics.json   action quantiles by data set, as in the released CogACT folders
+model.safetensors         weights under `<group>.<name>`, groups and names as released
 """
 
 from __future__ import annotations
@@ -45,12 +45,20 @@ class Checkpoint:
     statistics: ActionStatistics
 
 
-def save_checkpoint(folder: Path, model: CogACT, tokenizer: WordTokenizer,
-                    statistics: dict[str, Any], dtype: torch.dtype = torch.float32) -> None:
+def save_checkpoint(
+    folder: Path,
+    model: CogACT,
+    tokenizer: WordTokenizer,
+    statistics: dict[str, Any],
+    dtype: torch.dtype = torch.float32,
+) -> None:
     """Writes a checkpoint folder; `statistics` is the content of `dataset_statistics.json`."""
     folder.mkdir(parents=True, exist_ok=True)
-    description = {'architecture': 'cogact', 'model': model.config.to_dict(),
-                   'words': list(tokenizer.words)}
+    description = {
+        'architecture': 'cogact',
+        'model': model.config.to_dict(),
+        'words': list(tokenizer.words),
+    }
     (folder / CONFIG_FILE).write_text(json.dumps(description, indent=2) + '\n')
     (folder / STATISTICS_FILE).write_text(json.dumps(statistics, indent=2) + '\n')
     tensors = {name: value.to(dtype).contiguous() for name, value in model.state_dict().items()}
@@ -58,8 +66,13 @@ def save_checkpoint(folder: Path, model: CogACT, tokenizer: WordTokenizer,
     (folder / WEIGHTS_FILE).chmod(0o644)  # safetensors writes it for the owner alone
 
 
-def load_checkpoint(folder: Path, device: str = 'cpu', *, dataset: str | None = None,
-                    random_weights: int | None = None) -> Checkpoint:
+def load_checkpoint(
+    folder: Path,
+    device: str = 'cpu',
+    *,
+    dataset: str | None = None,
+    random_weights: int | None = None,
+) -> Checkpoint:
     """Reads a checkpoint folder.
 
     Args:
@@ -90,8 +103,10 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except FileNotFoundError as error:
-        raise CheckpointError(f'{path} does not exist, expected a checkpoint folder with '
-                              f'{CONFIG_FILE}, {STATISTICS_FILE}, {WEIGHTS_FILE}') from error
+        raise CheckpointError(
+            f'{path} does not exist, expected a checkpoint folder with '
+            f'{CONFIG_FILE}, {STATISTICS_FILE}, {WEIGHTS_FILE}'
+        ) from error
     except (OSError, ValueError) as error:
         raise CheckpointError(f'{path} cannot be read: {error}') from error
 
@@ -110,7 +125,8 @@ def _load_weights(model: CogACT, path: Path) -> None:
                 if value.shape != parameters[name].shape:
                     raise CheckpointError(
                         f'{path}: {name} has shape {tuple(value.shape)}, '
-                        f'expected {tuple(parameters[name].shape)}')
+                        f'expected {tuple(parameters[name].shape)}'
+                    )
                 parameters[name].copy_(value)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f'{path} is not a readable safetensors file: {error}') from error

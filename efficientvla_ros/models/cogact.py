@@ -35,8 +35,9 @@ class CogACT(nn.Module):
         text = self.llm_backbone.llm.model.embed_tokens(token_ids)
         return torch.cat((text[:, :1], visual, text[:, 1:]), dim=1)
 
-    def cognition(self, visual: Tensor, token_ids: Tensor,
-                  layers: Sequence[int] | None = None) -> Tensor:
+    def cognition(
+        self, visual: Tensor, token_ids: Tensor, layers: Sequence[int] | None = None
+    ) -> Tensor:
         """Runs the language model.
 
         Args:
@@ -50,8 +51,14 @@ class CogACT(nn.Module):
         x = self.input_embeddings(visual, token_ids)
         return self.llm_backbone.llm.model(x, layers=layers)[:, -1]
 
-    def sample(self, cognition: Tensor, noise: Tensor, *, steps: int | None = None,
-               guidance: float | None = None) -> Tensor:
+    def sample(
+        self,
+        cognition: Tensor,
+        noise: Tensor,
+        *,
+        steps: int | None = None,
+        guidance: float | None = None,
+    ) -> Tensor:
         """Draws normalised actions [B, horizon, action_dim] from noise of that shape.
 
         The head runs in float32 whatever the language model's type, as in the reference.
@@ -59,10 +66,13 @@ class CogACT(nn.Module):
         head = self.config.head
         net = self.action_model.net
         return sample_actions(
-            net, cognition.to(net.positional_embedding.dtype), noise,
+            net,
+            cognition.to(net.positional_embedding.dtype),
+            noise,
             steps=head.ddim_steps if steps is None else steps,
             guidance=head.guidance if guidance is None else guidance,
-            num_steps=head.diffusion_steps)
+            num_steps=head.diffusion_steps,
+        )
 
     def forward(self, image: Tensor, token_ids: Tensor, noise: Tensor) -> Tensor:
         """Image [1, 3, S, S], ids [1, T] and noise [1, H, A] to normalised actions [1, H, A]."""

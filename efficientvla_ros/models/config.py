@@ -126,8 +126,12 @@ class CogACTConfig:
     def __post_init__(self) -> None:
         """Refuses sizes that do not fit together."""
         _require_multiple('image_size', self.image_size, 'patch_size', self.patch_size)
-        for label, part in (('dino', self.dino), ('siglip', self.siglip), ('llm', self.llm),
-                            ('head', self.head)):
+        for label, part in (
+            ('dino', self.dino),
+            ('siglip', self.siglip),
+            ('llm', self.llm),
+            ('head', self.head),
+        ):
             _require_multiple(f'{label}.width', part.width, f'{label}.heads', part.heads)
         _require_multiple('llm.heads', self.llm.heads, 'llm.kv_heads', self.llm.kv_heads)
         for label, tower in (('dino', self.dino), ('siglip', self.siglip)):
@@ -176,11 +180,13 @@ def _require_multiple(name: str, value: int, of_name: str, of: int) -> None:
 
 TABLETOP = CogACTConfig(
     name='tabletop',
-    dino=ViTConfig(96, 4, 3, 384, prefix_tokens=5, layer_scale=True,
-                   mean=IMAGENET_MEAN, std=IMAGENET_STD),
+    dino=ViTConfig(
+        96, 4, 3, 384, prefix_tokens=5, layer_scale=True, mean=IMAGENET_MEAN, std=IMAGENET_STD
+    ),
     siglip=ViTConfig(96, 4, 3, 384),
-    llm=LlamaConfig(width=128, layers=12, heads=4, kv_heads=4, mlp_width=352, vocab_size=64,
-                    max_positions=256),
+    llm=LlamaConfig(
+        width=128, layers=12, heads=4, kv_heads=4, mlp_width=352, vocab_size=64, max_positions=256
+    ),
     head=DiTConfig(width=128, depth=3, heads=4, horizon=8),
     image_size=112,
     projector_width=512,
@@ -192,8 +198,16 @@ TABLETOP = CogACTConfig(
 def _cogact(name: str, width: int, depth: int, heads: int) -> CogACTConfig:
     return CogACTConfig(
         name=name,
-        dino=ViTConfig(1024, 24, 16, 4096, prefix_tokens=5, layer_scale=True,
-                       mean=IMAGENET_MEAN, std=IMAGENET_STD),
+        dino=ViTConfig(
+            1024,
+            24,
+            16,
+            4096,
+            prefix_tokens=5,
+            layer_scale=True,
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
+        ),
         siglip=ViTConfig(1152, 27, 16, 4304),
         llm=LlamaConfig(),
         head=DiTConfig(width, depth, heads),

@@ -24,11 +24,13 @@ def alphas_cumprod(num_steps: int = 100) -> np.ndarray:
     Returns:
         float64 [num_steps].
     """
+
     def power(u: float) -> float:
         return math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
 
-    betas = [min(1 - power((i + 1) / num_steps) / power(i / num_steps), 0.999)
-             for i in range(num_steps)]
+    betas = [
+        min(1 - power((i + 1) / num_steps) / power(i / num_steps), 0.999) for i in range(num_steps)
+    ]
     return np.cumprod(1.0 - np.array(betas))
 
 
@@ -48,8 +50,10 @@ def ddim_timesteps(steps: int, num_steps: int = 100) -> tuple[int, ...]:
         if len(range(0, num_steps, stride)) == steps:
             return tuple(reversed(range(0, num_steps, stride)))
     valid = sorted({len(range(0, num_steps, stride)) for stride in range(1, num_steps)} | {1})
-    raise ScheduleError(f'{steps} DDIM steps do not divide the schedule of {num_steps}; '
-                        f'expected one of {", ".join(map(str, valid))}')
+    raise ScheduleError(
+        f'{steps} DDIM steps do not divide the schedule of {num_steps}; '
+        f'expected one of {", ".join(map(str, valid))}'
+    )
 
 
 @lru_cache(maxsize=32)
@@ -65,7 +69,8 @@ def ddim_coefficients(steps: int, num_steps: int = 100) -> tuple[tuple[float, fl
     after = here[1:] + [1.0]
     return tuple(
         (math.sqrt(b / a), math.sqrt(1 - b) - math.sqrt(b / a) * math.sqrt(1 - a))
-        for a, b in zip(here, after))
+        for a, b in zip(here, after)
+    )
 
 
 def add_noise(actions: Tensor, noise: Tensor, t: Tensor, num_steps: int = 100) -> Tensor:
@@ -75,8 +80,9 @@ def add_noise(actions: Tensor, noise: Tensor, t: Tensor, num_steps: int = 100) -
     return a.sqrt() * actions + (1 - a).sqrt() * noise
 
 
-def guided(head: Callable[[Tensor, Tensor], Tensor], x: Tensor, condition: Tensor,
-           guidance: float) -> Tensor:
+def guided(
+    head: Callable[[Tensor, Tensor], Tensor], x: Tensor, condition: Tensor, guidance: float
+) -> Tensor:
     """Noise with classifier-free guidance (Ho & Salimans 2022).
 
     Args:
@@ -92,8 +98,15 @@ def guided(head: Callable[[Tensor, Tensor], Tensor], x: Tensor, condition: Tenso
     return unconditional + guidance * (conditional - unconditional)
 
 
-def sample_actions(head: DiT, cognition: Tensor, noise: Tensor, *, steps: int, guidance: float,
-                   num_steps: int = 100) -> Tensor:
+def sample_actions(
+    head: DiT,
+    cognition: Tensor,
+    noise: Tensor,
+    *,
+    steps: int,
+    guidance: float,
+    num_steps: int = 100,
+) -> Tensor:
     """Draws one chunk for each cognition feature.
 
     Args:

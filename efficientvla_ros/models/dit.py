@@ -42,8 +42,9 @@ class TimestepEmbedder(nn.Module):
     def __init__(self, width: int) -> None:
         """Creates the maps."""
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(2 * _FREQUENCIES, width), nn.SiLU(),
-                                 nn.Linear(width, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(2 * _FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width)
+        )
 
     def forward(self, t: Tensor) -> Tensor:
         """Maps times [N] to [N, width]."""

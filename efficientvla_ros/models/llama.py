@@ -34,8 +34,9 @@ class RotaryTable(nn.Module):
         """Fills the table for all positions of `config`."""
         super().__init__()
         exponent = torch.arange(0, config.head_dim, 2).double() / config.head_dim
-        angle = torch.outer(torch.arange(config.max_positions).double(),
-                            config.rope_theta ** -exponent)
+        angle = torch.outer(
+            torch.arange(config.max_positions).double(), config.rope_theta**-exponent
+        )
         angle = torch.cat((angle, angle), dim=-1)  # [positions, head_dim]
         self.register_buffer('cos', angle.cos().float(), persistent=False)
         self.register_buffer('sin', angle.sin().float(), persistent=False)
@@ -72,8 +73,8 @@ class LlamaAttention(nn.Module):
         v = self.v_proj(x).view(batch, tokens, self.kv_heads, self.head_dim).transpose(1, 2)
         q, k = rotate(q, *rope), rotate(k, *rope)
         mixed = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None,
-            enable_gqa=self.heads != self.kv_heads)
+            q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=self.heads != self.kv_heads
+        )
         return self.o_proj(mixed.transpose(1, 2).reshape(batch, tokens, width))
 
 
@@ -120,8 +121,13 @@ class LlamaModel(nn.Module):
         self.norm = RMSNorm(config.width, config.rms_eps)
         self.rotary = RotaryTable(config)
 
-    def forward(self, x: Tensor, positions: Tensor | None = None, mask: Tensor | None = None,
-                layers: Sequence[int] | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        positions: Tensor | None = None,
+        mask: Tensor | None = None,
+        layers: Sequence[int] | None = None,
+    ) -> Tensor:
         """Runs the stack.
 
         Args:

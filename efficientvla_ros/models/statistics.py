@@ -39,8 +39,10 @@ class ActionStatistics:
         if key is None and len(statistics) == 1:
             key = next(iter(statistics))
         if key not in statistics:
-            raise KeyError(f'no action statistics for data set {key!r}; '
-                           f'the checkpoint has: {", ".join(sorted(statistics))}')
+            raise KeyError(
+                f'no action statistics for data set {key!r}; '
+                f'the checkpoint has: {", ".join(sorted(statistics))}'
+            )
         action = statistics[key]['action']
         q01, q99 = (np.asarray(action[name], dtype=np.float64) for name in ('q01', 'q99'))
         return cls(q01, q99, np.asarray(action.get('mask', [True] * len(q01)), dtype=bool))
@@ -64,7 +66,6 @@ class ActionStatistics:
         clipped = np.clip(np.asarray(actions, dtype=np.float64), -1.0, 1.0)
         # A comparison would turn NaN into a valid gripper command and hide a broken model.
         gripper = clipped[..., GRIPPER]
-        clipped[..., GRIPPER] = np.where(np.isnan(gripper), gripper,
-                                         gripper >= _GRIPPER_THRESHOLD)
+        clipped[..., GRIPPER] = np.where(np.isnan(gripper), gripper, gripper >= _GRIPPER_THRESHOLD)
         physical = 0.5 * (clipped + 1.0) * (self.q99 - self.q01) + self.q01
         return np.where(self.mask, physical, clipped)

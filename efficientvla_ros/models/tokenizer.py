@@ -48,12 +48,14 @@ class WordTokenizer:
         if unknown:
             raise UnknownWordsError(
                 f'the model does not know {", ".join(map(repr, unknown[:5]))}; '
-                f'it knows: {" ".join(self.words)}')
+                f'it knows: {" ".join(self.words)}'
+            )
         return [BOS, *(self._ids[word] for word in found)]
 
 
-def prompt_ids(tokenizer: Tokenizer, template: str, suffix: Iterable[int],
-               instruction: str) -> list[int]:
+def prompt_ids(
+    tokenizer: Tokenizer, template: str, suffix: Iterable[int], instruction: str
+) -> list[int]:
     """Ids of a whole prompt: template around the lower-cased instruction, then the suffix."""
     text = template.format(instruction=instruction.strip().lower())
     return [*tokenizer.encode(text), *suffix]

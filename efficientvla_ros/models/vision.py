@@ -121,7 +121,7 @@ class ViT(nn.Module):
             x = torch.cat((prefix.expand(len(x), -1, -1), x), dim=1)
         for block in self.blocks:
             x = block(x)
-        return x[:, self.prefix_tokens:]
+        return x[:, self.prefix_tokens :]
 
 
 class FusedVisionBackbone(nn.Module):
@@ -145,8 +145,10 @@ class Projector(nn.Module):
         """Creates the three-layer MLP."""
         super().__init__()
         self.projector = nn.Sequential(
-            nn.Linear(vision_width, hidden), nn.GELU(),
-            nn.Linear(hidden, llm_width), nn.GELU(),
+            nn.Linear(vision_width, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, llm_width),
+            nn.GELU(),
             nn.Linear(llm_width, llm_width),
         )
 

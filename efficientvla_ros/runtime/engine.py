@@ -26,9 +26,15 @@ class Engine:
     Not thread-safe: one thread calls `infer`.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str = 'cpu', *,
-                 num_ddim_steps: int | None = None, guidance: float | None = None,
-                 seed: int = 0) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: str = 'cpu',
+        *,
+        num_ddim_steps: int | None = None,
+        guidance: float | None = None,
+        seed: int = 0,
+    ) -> None:
         """Wraps a loaded policy; use `load_engine` to get one by name or path."""
         self._model = checkpoint.model
         self._tokenizer = checkpoint.tokenizer
@@ -40,8 +46,9 @@ class Engine:
         self.guidance = head.guidance if guidance is None else guidance
         # The same noise every tick: the plan then changes only because the scene does.
         generator = torch.Generator().manual_seed(seed)
-        self._noise = torch.randn(1, head.horizon, head.action_dim, generator=generator,
-                                  dtype=torch.float32).to(self._device)
+        self._noise = torch.randn(
+            1, head.horizon, head.action_dim, generator=generator, dtype=torch.float32
+        ).to(self._device)
         self._prompts: OrderedDict[str, Tensor] = OrderedDict()
         self._sequence = 0
 
@@ -99,10 +106,16 @@ class Engine:
         watch = Stopwatch(self._device)
         actions = self._run(self._image(observation), ids, watch)
         self._sequence += 1
-        chunk = ActionChunk(actions, self.step_duration, observation.stamp_ns,
-                            observation.instruction, self._sequence)
-        report = TickReport(watch.seconds, self._config.num_patches, self._config.llm.layers,
-                            self.num_ddim_steps)
+        chunk = ActionChunk(
+            actions,
+            self.step_duration,
+            observation.stamp_ns,
+            observation.instruction,
+            self._sequence,
+        )
+        report = TickReport(
+            watch.seconds, self._config.num_patches, self._config.llm.layers, self.num_ddim_steps
+        )
         return chunk, report
 
     @torch.inference_mode()
@@ -115,8 +128,9 @@ class Engine:
         watch.lap('vision')
         cognition = model.cognition(visual, ids)
         watch.lap('language')
-        sample = model.sample(cognition, self._noise, steps=self.num_ddim_steps,
-                              guidance=self.guidance)
+        sample = model.sample(
+            cognition, self._noise, steps=self.num_ddim_steps, guidance=self.guidance
+        )
         normalised = sample[0].cpu().numpy()
         watch.lap('action_head')
         actions = self._statistics.unnormalise(normalised)
@@ -129,11 +143,15 @@ class Engine:
         if image is None and len(observation.images) == 1:
             image = next(iter(observation.images.values()))
         if image is None:
-            raise InputError(f'model {self.model_name} wants camera {name!r}, '
-                             f'the observation has {sorted(observation.images)}')
+            raise InputError(
+                f'model {self.model_name} wants camera {name!r}, '
+                f'the observation has {sorted(observation.images)}'
+            )
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise InputError(f'camera {name!r}: image is {image.dtype} {image.shape}, '
-                             'expected uint8 (height, width, 3)')
+            raise InputError(
+                f'camera {name!r}: image is {image.dtype} {image.shape}, '
+                'expected uint8 (height, width, 3)'
+            )
         return image
 
     def _prompt(self, instruction: str) -> Tensor:
@@ -144,15 +162,18 @@ class Engine:
         if not instruction.strip():
             raise InputError('the instruction is empty, expected text such as "pick red can"')
         try:
-            ids = prompt_ids(self._tokenizer, self._config.prompt_template,
-                             self._config.suffix_ids, instruction)
+            ids = prompt_ids(
+                self._tokenizer, self._config.prompt_template, self._config.suffix_ids, instruction
+            )
         except UnknownWordsError as error:
             shown = instruction if len(instruction) <= 80 else instruction[:80] + '...'
             raise InputError(f'instruction {shown!r}: {error}') from error
         room = self._config.llm.max_positions - self._config.num_patches
         if len(ids) > room:
-            raise InputError(f'the instruction has {len(ids)} tokens, '
-                             f'model {self.model_name} takes at most {room}')
+            raise InputError(
+                f'the instruction has {len(ids)} tokens, '
+                f'model {self.model_name} takes at most {room}'
+            )
         tensor = torch.tensor([ids], device=self._device)
         self._prompts[instruction] = tensor
         if len(self._prompts) > _PROMPTS_KEPT:
@@ -160,9 +181,16 @@ class Engine:
         return tensor
 
 
-def load_engine(model: str = 'tabletop', *, device: str = 'cpu', threads: int | None = None,
-                num_ddim_steps: int | None = None, guidance: float | None = None, seed: int = 0,
-                random_weights: bool = False) -> Engine:
+def load_engine(
+    model: str = 'tabletop',
+    *,
+    device: str = 'cpu',
+    threads: int | None = None,
+    num_ddim_steps: int | None = None,
+    guidance: float | None = None,
+    seed: int = 0,
+    random_weights: bool = False,
+) -> Engine:
     """Loads a policy.
 
     Args:
@@ -199,8 +227,10 @@ def _model_folder(model: str) -> Path:
     if model and folder.is_dir():
         return folder
     names = sorted(path.name for path in WEIGHTS_FOLDER.iterdir() if path.is_dir())
-    raise InputError(f'model {model!r} is neither an embedded model ({", ".join(names)}) '
-                     'nor a checkpoint folder that exists')
+    raise InputError(
+        f'model {model!r} is neither an embedded model ({", ".join(names)}) '
+        'nor a checkpoint folder that exists'
+    )
 
 
 def _check_device(device: str) -> None:

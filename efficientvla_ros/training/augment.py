@@ -26,9 +26,12 @@ def augment(images: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     shift[rng.random(batch) < 0.25] = 0
     padded = F.pad(images, (MAX_SHIFT,) * 4, mode='replicate')
     starts = MAX_SHIFT - shift
-    moved = torch.stack([padded[i, :, y:y + size, x:x + size] for i, (x, y) in enumerate(starts)])
-    return _relight(moved, rng), torch.as_tensor(shift / size, dtype=torch.float32,
-                                                 device=images.device)
+    moved = torch.stack(
+        [padded[i, :, y : y + size, x : x + size] for i, (x, y) in enumerate(starts)]
+    )
+    return _relight(moved, rng), torch.as_tensor(
+        shift / size, dtype=torch.float32, device=images.device
+    )
 
 
 def _relight(images: Tensor, rng: np.random.Generator) -> Tensor:
@@ -41,6 +44,6 @@ def _relight(images: Tensor, rng: np.random.Generator) -> Tensor:
     contrast = draw(0.85, 1.15, batch, 1, 1, 1)
     mean = images.mean(dim=(2, 3), keepdim=True)
     lit = ((images - mean) * contrast + mean) * gain
-    seed = int(rng.integers(2 ** 31))
+    seed = int(rng.integers(2**31))
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed))
     return (lit + noise.to(images.device) * draw(0.0, 0.03, batch, 1, 1, 1)).clamp(0.0, 1.0)

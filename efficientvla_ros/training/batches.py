@@ -27,9 +27,15 @@ def suite_words() -> list[str]:
 class BatchSource:
     """Draws augmented batches for training, or fixed ones for validation."""
 
-    def __init__(self, data: Demonstrations, frames: np.ndarray, config: CogACTConfig,
-                 tokenizer: WordTokenizer, statistics: ActionStatistics,
-                 device: torch.device) -> None:
+    def __init__(
+        self,
+        data: Demonstrations,
+        frames: np.ndarray,
+        config: CogACTConfig,
+        tokenizer: WordTokenizer,
+        statistics: ActionStatistics,
+        device: torch.device,
+    ) -> None:
         """Prepares drawing from the frames with the indices `frames`."""
         self._data, self._frames, self._device = data, frames, device
         self._texts = _texts_by_wording(config, tokenizer)
@@ -40,14 +46,22 @@ class BatchSource:
         rows = rng.choice(self._frames, size)
         batch = self._batch(rows, int(rng.integers(len(self._texts))))
         images, shift = augment(batch.images, rng)
-        return Batch(images, batch.texts, batch.actions, batch.object_ids,
-                     batch.object_pixels + shift.unsqueeze(1), batch.gripper_pixel + shift)
+        return Batch(
+            images,
+            batch.texts,
+            batch.actions,
+            batch.object_ids,
+            batch.object_pixels + shift.unsqueeze(1),
+            batch.gripper_pixel + shift,
+        )
 
     def fixed(self, size: int, count: int) -> list[Batch]:
         """`count` batches of unaugmented frames, evenly spread over all."""
         rows = np.linspace(0, len(self._frames) - 1, size * count).astype(int)
-        return [self._batch(self._frames[part], i % len(self._texts))
-                for i, part in enumerate(rows.reshape(count, size))]
+        return [
+            self._batch(self._frames[part], i % len(self._texts))
+            for i, part in enumerate(rows.reshape(count, size))
+        ]
 
     def _batch(self, rows: np.ndarray, wording: int) -> Batch:
         data = self._data
@@ -57,10 +71,14 @@ class BatchSource:
         def tensor(values: np.ndarray) -> torch.Tensor:
             return torch.from_numpy(values[rows]).to(self._device)
 
-        return Batch(images.permute(0, 3, 1, 2).float() / 255.0,
-                     self._texts[wording][ids].to(self._device), tensor(self._actions),
-                     ids.to(self._device), tensor(data.object_pixels),
-                     tensor(data.gripper_pixel))
+        return Batch(
+            images.permute(0, 3, 1, 2).float() / 255.0,
+            self._texts[wording][ids].to(self._device),
+            tensor(self._actions),
+            ids.to(self._device),
+            tensor(data.object_pixels),
+            tensor(data.gripper_pixel),
+        )
 
 
 def _texts_by_wording(config: CogACTConfig, tokenizer: WordTokenizer) -> list[torch.Tensor]:
@@ -68,8 +86,12 @@ def _texts_by_wording(config: CogACTConfig, tokenizer: WordTokenizer) -> list[to
     tables = []
     for templates in TEMPLATES.values():
         for template in templates:
-            rows = [prompt_ids(tokenizer, config.prompt_template, config.suffix_ids,
-                               template.format(name))[1:] for name in OBJECTS]
+            rows = [
+                prompt_ids(
+                    tokenizer, config.prompt_template, config.suffix_ids, template.format(name)
+                )[1:]
+                for name in OBJECTS
+            ]
             longest = max(map(len, rows))
             tables.append(torch.tensor([row + [PAD] * (longest - len(row)) for row in rows]))
     return tables

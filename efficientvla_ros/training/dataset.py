@@ -63,8 +63,9 @@ def load_demonstrations(folder: Path, image_size: int, horizon: int) -> Demonstr
     """
     shards = sorted(folder.glob('*.npz'))
     if not shards:
-        raise InputError(f'{folder} has no *.npz shards, expected a recording made by '
-                         '`efficientvla record`')
+        raise InputError(
+            f'{folder} has no *.npz shards, expected a recording made by `efficientvla record`'
+        )
     columns: dict[str, list[np.ndarray]] = {}
     episodes = 0
     for path in shards:
@@ -76,8 +77,9 @@ def load_demonstrations(folder: Path, image_size: int, horizon: int) -> Demonstr
             episodes += int(local.max()) + 1
     data = {name: np.concatenate(parts) for name, parts in columns.items()}
     if data['plans'].shape[2] < horizon:
-        raise InputError(f'{folder}: plans have {data["plans"].shape[2]} steps, '
-                         f'the model wants {horizon}')
+        raise InputError(
+            f'{folder}: plans have {data["plans"].shape[2]} steps, the model wants {horizon}'
+        )
     return Demonstrations(
         images=_resized_frames(folder, shards, image_size, len(data['episode'])),
         plans=np.ascontiguousarray(data['plans'][:, :, :horizon], dtype=np.float32),

@@ -37,39 +37,66 @@ class Batch:
     gripper_pixel: Tensor
 
 
-def vision_loss(model: CogACT, heads: TrainingHeads, batch: Batch, settings: TrainSettings,
-                rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+def vision_loss(
+    model: CogACT,
+    heads: TrainingHeads,
+    batch: Batch,
+    settings: TrainSettings,
+    rng: np.random.Generator,
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Stage `vision`: where are the objects and the gripper?"""
     loss, pixels = keypoint_loss(heads, model.visual_tokens(batch.images), batch)
     return loss, {'pixels': pixels}
 
 
-def policy_loss(model: CogACT, heads: TrainingHeads, batch: Batch, settings: TrainSettings,
-                rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+def policy_loss(
+    model: CogACT,
+    heads: TrainingHeads,
+    batch: Batch,
+    settings: TrainSettings,
+    rng: np.random.Generator,
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Stage `policy`: the chunk regressed from the cognition feature, and where to look."""
     visual = model.visual_tokens(batch.images)
     keypoint, pixels = keypoint_loss(heads, visual, batch)
-    cognition = packed_cognition(model, visual, batch.texts, _kept_tokens(visual, settings, rng),
-                                 _kept_layers(model, settings, rng))
+    cognition = packed_cognition(
+        model,
+        visual,
+        batch.texts,
+        _kept_tokens(visual, settings, rng),
+        _kept_layers(model, settings, rng),
+    )
     chunk = chunk_error(heads.chunk(cognition), batch.actions)
-    wanted = torch.cat((batch.object_pixels,
-                        batch.gripper_pixel.unsqueeze(1).expand_as(batch.object_pixels)), dim=-1)
+    wanted = torch.cat(
+        (batch.object_pixels, batch.gripper_pixel.unsqueeze(1).expand_as(batch.object_pixels)),
+        dim=-1,
+    )
     probe = (heads.probe(cognition) - wanted).abs().mean() * heads.keypoint.side
     loss = chunk + 0.3 * keypoint + 0.25 * probe
     return loss, {'chunk': chunk.detach(), 'pixels': pixels, 'probe': probe.detach()}
 
 
-def head_loss(model: CogACT, heads: TrainingHeads, batch: Batch, settings: TrainSettings,
-              rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+def head_loss(
+    model: CogACT,
+    heads: TrainingHeads,
+    batch: Batch,
+    settings: TrainSettings,
+    rng: np.random.Generator,
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Stage `head`: noise prediction on features of the frozen rest (DDPM, eq. 14)."""
     with torch.no_grad():
-        cognition = packed_cognition(model, model.visual_tokens(batch.images), batch.texts,
-                                     layers=_kept_layers(model, settings, rng))
+        cognition = packed_cognition(
+            model,
+            model.visual_tokens(batch.images),
+            batch.texts,
+            layers=_kept_layers(model, settings, rng),
+        )
     draws = settings.head_draws
     z = cognition.flatten(0, 1).repeat(draws, 1)
     actions = batch.actions.flatten(0, 1).repeat(draws, 1, 1)
-    times = torch.as_tensor(rng.integers(0, model.config.head.diffusion_steps, len(z)),
-                            device=z.device)
+    times = torch.as_tensor(
+        rng.integers(0, model.config.head.diffusion_steps, len(z)), device=z.device
+    )
     noise = torch.randn(actions.shape, generator=_torch_generator(rng)).to(z.device)
     net = model.action_model.net
     dropped = torch.as_tensor(rng.random(len(z)) < settings.condition_drop, device=z.device)
@@ -120,8 +147,9 @@ def _kept_layers(model: CogACT, settings: TrainSettings, rng: np.random.Generato
     return np.flatnonzero(draws).tolist()
 
 
-def _kept_tokens(visual: Tensor, settings: TrainSettings,
-                 rng: np.random.Generator) -> Tensor | None:
+def _kept_tokens(
+    visual: Tensor, settings: TrainSettings, rng: np.random.Generator
+) -> Tensor | None:
     batch, patches, _ = visual.shape
     dropped = int(rng.uniform(0, settings.token_drop) * patches)
     if rng.random() < 0.5 or not dropped:
@@ -131,4 +159,4 @@ def _kept_tokens(visual: Tensor, settings: TrainSettings,
 
 
 def _torch_generator(rng: np.random.Generator) -> torch.Generator:
-    return torch.Generator().manual_seed(int(rng.integers(2 ** 31)))
+    return torch.Generator().manual_seed(int(rng.integers(2**31)))

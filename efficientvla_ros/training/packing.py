@@ -22,8 +22,13 @@ def packed_mask(prefix: int, texts: int, length: int, device: torch.device) -> T
     return same_or_prefix & (index[None, :] <= index[:, None])
 
 
-def packed_cognition(model: CogACT, visual: Tensor, texts: Tensor,
-                     kept: Tensor | None = None, layers: list[int] | None = None) -> Tensor:
+def packed_cognition(
+    model: CogACT,
+    visual: Tensor,
+    texts: Tensor,
+    kept: Tensor | None = None,
+    layers: list[int] | None = None,
+) -> Tensor:
     """Cognition features of several instructions for each image.
 
     Args:
@@ -47,8 +52,10 @@ def packed_cognition(model: CogACT, visual: Tensor, texts: Tensor,
     bos = decoder.embed_tokens(texts.new_ones(batch, 1))
     x = torch.cat((bos, visual, decoder.embed_tokens(texts.flatten(1))), dim=1)
     text_positions = torch.arange(patches + 1, patches + 1 + length, device=visual.device)
-    positions = torch.cat((positions.new_zeros(batch, 1), positions,
-                           text_positions.repeat(count).expand(batch, -1)), dim=1)
+    positions = torch.cat(
+        (positions.new_zeros(batch, 1), positions, text_positions.repeat(count).expand(batch, -1)),
+        dim=1,
+    )
     prefix = 1 + visual.shape[1]
     mask = packed_mask(prefix, count, length, visual.device)
     hidden = decoder(x, positions=positions, mask=mask, layers=layers)

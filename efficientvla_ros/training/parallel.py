@@ -15,8 +15,16 @@ from efficientvla_ros.training.settings import TrainSettings
 from efficientvla_ros.training.trainer import Progress, Trainer
 
 
-def train(config: CogACTConfig, settings: TrainSettings, data: Path, folder: Path, *,
-          device: str = 'cpu', workers: int = 1, progress: Progress | None = None) -> Trainer:
+def train(
+    config: CogACTConfig,
+    settings: TrainSettings,
+    data: Path,
+    folder: Path,
+    *,
+    device: str = 'cpu',
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Trainer:
     """Trains to the end of the last stage, or goes on where the folder's state is.
 
     Args:
@@ -38,8 +46,10 @@ def train(config: CogACTConfig, settings: TrainSettings, data: Path, folder: Pat
     load_demonstrations(data, config.image_size, config.head.horizon)
     with tempfile.TemporaryDirectory() as meeting:
         arguments = (workers, f'file://{meeting}/store', config, settings, data, folder, device)
-        others = [mp.get_context('spawn').Process(target=_work, args=(rank, *arguments),
-                                                  daemon=True) for rank in range(1, workers)]
+        others = [
+            mp.get_context('spawn').Process(target=_work, args=(rank, *arguments), daemon=True)
+            for rank in range(1, workers)
+        ]
         for process in others:
             process.start()
         try:
@@ -50,8 +60,17 @@ def train(config: CogACTConfig, settings: TrainSettings, data: Path, folder: Pat
                 process.join()
 
 
-def _work(rank: int, world: int, meeting: str, config: CogACTConfig, settings: TrainSettings,
-          data: Path, folder: Path, device: str, progress: Progress | None = None) -> Trainer:
+def _work(
+    rank: int,
+    world: int,
+    meeting: str,
+    config: CogACTConfig,
+    settings: TrainSettings,
+    data: Path,
+    folder: Path,
+    device: str,
+    progress: Progress | None = None,
+) -> Trainer:
     torch.set_num_threads(1)
     if world > 1:
         dist.init_process_group('gloo', init_method=meeting, rank=rank, world_size=world)

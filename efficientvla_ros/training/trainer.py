@@ -36,8 +36,16 @@ Progress = Callable[[str, int, int, dict[str, float]], None]
 class Trainer:
     """Trains one policy; its whole state lives in one folder."""
 
-    def __init__(self, config: CogACTConfig, settings: TrainSettings, data: Demonstrations,
-                 folder: Path, device: str = 'cpu', rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self,
+        config: CogACTConfig,
+        settings: TrainSettings,
+        data: Demonstrations,
+        folder: Path,
+        device: str = 'cpu',
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
         """Creates fresh weights, or goes on from the folder's state if there is one."""
         self.config, self.settings, self.folder = config, settings, folder
         self.device, self.rank, self.world = torch.device(device), rank, world
@@ -47,10 +55,12 @@ class Trainer:
         # Same seed in every process: data parallelism needs equal weights to begin with.
         torch.manual_seed(settings.seed)
         self.model = init_weights(CogACT(config), settings.seed).to(self.device)
-        self.heads = TrainingHeads(config.llm.width, len(OBJECTS), side, config.head.horizon,
-                                   config.head.action_dim).to(self.device)
+        self.heads = TrainingHeads(
+            config.llm.width, len(OBJECTS), side, config.head.horizon, config.head.action_dim
+        ).to(self.device)
         self.average, self._average_heads = (
-            copy.deepcopy(part).requires_grad_(False) for part in (self.model, self.heads))
+            copy.deepcopy(part).requires_grad_(False) for part in (self.model, self.heads)
+        )
         train, held_out = data.split()
         source = (config, self.tokenizer, self.statistics, self.device)
         self._train = BatchSource(data, train, *source)
@@ -60,10 +70,11 @@ class Trainer:
         self._saved_optimizer: dict[str, Any] | None = None
         self._restore()
 
-    def run(self, progress: Progress | None = None, save_every: float = 60.0,
-            validate_every: int = 500) -> None:
+    def run(
+        self, progress: Progress | None = None, save_every: float = 60.0, validate_every: int = 500
+    ) -> None:
         """Runs the remaining stages to their end."""
-        for stage in STAGES[STAGES.index(self.stage):]:
+        for stage in STAGES[STAGES.index(self.stage) :]:
             if stage != self.stage:
                 self._begin(stage)
             self._run_stage(progress, save_every, validate_every)
@@ -79,10 +90,15 @@ class Trainer:
         if self.rank:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        state = {'stage': self.stage, 'step': self.step, 'model': self.model.state_dict(),
-                 'heads': self.heads.state_dict(), 'average': self.average.state_dict(),
-                 'average_heads': self._average_heads.state_dict(),
-                 'optimizer': self._optimizer.state_dict() if self._optimizer else None}
+        state = {
+            'stage': self.stage,
+            'step': self.step,
+            'model': self.model.state_dict(),
+            'heads': self.heads.state_dict(),
+            'average': self.average.state_dict(),
+            'average_heads': self._average_heads.state_dict(),
+            'optimizer': self._optimizer.state_dict() if self._optimizer else None,
+        }
         partial = self.folder / (STATE_FILE + '.tmp')
         torch.save(state, partial)
         partial.replace(self.folder / STATE_FILE)
@@ -105,8 +121,9 @@ class Trainer:
             self.model.load_state_dict(self.average.state_dict())
             self.heads.load_state_dict(self._average_heads.state_dict())
 
-    def _run_stage(self, progress: Progress | None, save_every: float,
-                   validate_every: int) -> None:
+    def _run_stage(
+        self, progress: Progress | None, save_every: float, validate_every: int
+    ) -> None:
         plan = self.settings.stage(self.stage)
         parameters = self._parameters()
         saved, means = time.monotonic(), _RunningMeans()
@@ -125,7 +142,8 @@ class Trainer:
     def _one_step(self, parameters: list[nn.Parameter]) -> dict[str, Tensor]:
         plan = self.settings.stage(self.stage)
         rng = np.random.default_rng(
-            [self.settings.seed, STAGES.index(self.stage), self.step, self.rank])
+            [self.settings.seed, STAGES.index(self.stage), self.step, self.rank]
+        )
         batch = self._train.draw(plan.batch, rng)
         loss, values = LOSSES[self.stage](self.model, self.heads, batch, self.settings, rng)
         loss.backward()
@@ -147,8 +165,9 @@ class Trainer:
         else:
             parameters = [p for p in self.model.parameters() if p not in head]
             parameters += list(self.heads.parameters())
-        self._optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.95), weight_decay=0.01,
-                                            fused=True)
+        self._optimizer = torch.optim.AdamW(
+            parameters, betas=(0.9, 0.95), weight_decay=0.01, fused=True
+        )
         for parameter in parameters:
             # Layers that a step leaves out still take part in the shared gradient.
             parameter.grad = torch.zeros_like(parameter)
@@ -175,8 +194,13 @@ class Trainer:
     def _log(self, means: _RunningMeans) -> None:
         batches = self._held_out.fixed(32, 8)
         result = validate(self.stage, self.average, self._average_heads, batches)
-        row = {'stage': self.stage, 'step': self.step, 'time': round(time.time(), 1),
-               **means.values(), **result}
+        row = {
+            'stage': self.stage,
+            'step': self.step,
+            'time': round(time.time(), 1),
+            **means.values(),
+            **result,
+        }
         means.clear()
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / METRICS_FILE).open('a') as file:

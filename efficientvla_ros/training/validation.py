@@ -12,8 +12,9 @@ from efficientvla_ros.training.packing import packed_cognition
 
 
 @torch.no_grad()
-def validate(stage: str, model: CogACT, heads: TrainingHeads,
-             batches: list[Batch]) -> dict[str, float]:
+def validate(
+    stage: str, model: CogACT, heads: TrainingHeads, batches: list[Batch]
+) -> dict[str, float]:
     """Mean errors over batches of held-out frames.
 
     Returns:
@@ -43,7 +44,8 @@ def _errors(stage: str, model: CogACT, heads: TrainingHeads, batch: Batch) -> di
 def _sampled(model: CogACT, cognition: Tensor) -> Tensor:
     head = model.config.head
     features = cognition.flatten(0, 1)
-    noise = torch.randn(1, head.horizon, head.action_dim,
-                        generator=torch.Generator().manual_seed(0)).to(features.device)
+    noise = torch.randn(
+        1, head.horizon, head.action_dim, generator=torch.Generator().manual_seed(0)
+    ).to(features.device)
     sampled = model.sample(features, noise.expand(len(features), -1, -1))
     return sampled.clamp(-1, 1).unflatten(0, cognition.shape[:2])

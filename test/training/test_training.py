@@ -1,0 +1,198 @@
+"""Training: packing is exact, shifts move labels along, a broken-off run goes on as it was."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from efficientvla_ros.models.cogact import CogACT, init_weights
+from efficientvla_ros.models.config import CogACTConfig, DiTConfig, LlamaConfig, ViTConfig
+from efficientvla_ros.models.tokenizer import PAD
+from efficientvla_ros.simulation.tasks import OBJECTS
+from efficientvla_ros.training.augment import MAX_SHIFT, augment
+from efficientvla_ros.training.batches import suite_words
+from efficientvla_ros.training.dataset import load_demonstrations
+from efficientvla_ros.training.packing import packed_cognition
+from efficientvla_ros.training.parallel import train
+from efficientvla_ros.training.settings import StageSettings, TrainSettings, learning_rate
+from efficientvla_ros.types import InputError
+
+FRAMES, HORIZON = 60, 6
+
+
+def tiny_config() -> CogACTConfig:
+    return CogACTConfig(
+        name='tiny',
+        dino=ViTConfig(16, 2, 2, 32, prefix_tokens=5, layer_scale=True),
+        siglip=ViTConfig(16, 2, 2, 32),
+        llm=LlamaConfig(
+            width=32, layers=3, heads=2, kv_heads=2, mlp_width=48, vocab_size=64, max_positions=64
+        ),
+        head=DiTConfig(width=16, depth=1, heads=2, horizon=HORIZON),
+        image_size=56,
+        projector_width=32,
+        prompt_template='{instruction}',
+        suffix_ids=(2,),
+    )
+
+
+def tiny_settings(steps: int = 4, **changes) -> TrainSettings:
+    stage = StageSettings(steps, 4, 1e-3)
+    return TrainSettings(
+        **{'vision': stage, 'policy': stage, 'head': stage, 'head_draws': 2, **changes}
+    )
+
+
+@pytest.fixture(scope='module')
+def recording(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('recording')
+    rng = np.random.default_rng(0)
+    for number in range(2):
+        images = rng.integers(0, 255, (FRAMES // 2, 64, 64, 3)).astype(np.uint8)
+        pngs = [cv2.imencode('.png', image)[1].ravel() for image in images]
+        plans = rng.normal(0, 0.02, (FRAMES // 2, 3, 16, 7)).astype(np.float32)
+        plans[..., 3:6] = 0
+        plans[..., 6] = rng.integers(0, 2, plans.shape[:3])
+        np.savez(
+            folder / f'shard_{number}.npz',
+            frames=np.concatenate(pngs),
+            offsets=np.cumsum([0, *map(len, pngs)]),
+            plans=plans,
+            object_ids=np.stack([rng.permutation(len(OBJECTS))[:3] for _ in images]).astype(
+                np.int8
+            ),
+            object_pixels=rng.random((len(images), 3, 2)).astype(np.float32),
+            gripper_pixel=rng.random((len(images), 2)).astype(np.float32),
+            episode=np.arange(len(images)) // 3,
+        )
+    return folder
+
+
+def test_packed_instructions_equal_separate_passes():
+    model = init_weights(CogACT(tiny_config()), seed=1).double().eval()
+    visual = torch.randn(2, 16, 32).double()
+    texts = torch.tensor([[[4, 5, 6, 2], [7, 8, 2, PAD], [9, 2, PAD, PAD]]]).expand(2, -1, -1)
+    packed = packed_cognition(model, visual, texts)
+    for row in range(3):
+        ids = [1, *(i for i in texts[0, row].tolist() if i != PAD)]
+        alone = model.cognition(visual, torch.tensor([ids, ids]))
+        assert torch.allclose(packed[:, row], alone, atol=1e-10)
+
+
+def test_hidden_tokens_are_the_same_as_never_attending_to_them():
+    model = init_weights(CogACT(tiny_config()), seed=1).double().eval()
+    visual = torch.randn(1, 16, 32).double()
+    kept = torch.tensor([[0, 3, 4, 9, 15]])
+    found = packed_cognition(model, visual, torch.tensor([[[4, 2]]]), kept)
+    decoder = model.llm_backbone.llm.model
+    x = model.input_embeddings(visual, torch.tensor([[1, 4, 2]]))
+    visible = torch.zeros(19, dtype=torch.bool)
+    visible[torch.tensor([0, *(kept[0] + 1).tolist(), 17, 18])] = True
+    mask = torch.ones(19, 19, dtype=torch.bool).tril() & (
+        visible | torch.eye(19, dtype=torch.bool)
+    )
+    expected = decoder(x, mask=mask)[:, -1]
+    assert torch.allclose(found[:, 0], expected, atol=1e-10)
+
+
+def test_a_shifted_image_shifts_its_labels():
+    images = torch.zeros(64, 3, 56, 56)
+    images[:, :, 20, 30] = 1.0
+    moved, shift = augment(images, np.random.default_rng(0))
+    assert float(shift.abs().max()) <= MAX_SHIFT / 56 + 1e-6 and float(shift.abs().sum()) > 0
+    for image, (dx, dy) in zip(moved, (shift * 56).round().int().tolist()):
+        y, x = divmod(int(image.mean(0).argmax()), 56)
+        assert (x, y) == (30 + dx, 20 + dy)
+
+
+def test_statistics_and_split_come_from_the_recording(recording):
+    data = load_demonstrations(recording, 56, HORIZON)
+    assert data.images.shape == (FRAMES, 56, 56, 3) and data.plans.shape == (FRAMES, 3, HORIZON, 7)
+    train_rows, held_out = data.split()
+    assert not set(data.episode[train_rows]) & set(data.episode[held_out])
+    assert len(train_rows) + len(held_out) == FRAMES
+    statistics = data.statistics()
+    assert not statistics.mask[6] and (statistics.q01[3:6] == statistics.q99[3:6]).all()
+
+
+def test_an_empty_folder_or_a_short_plan_is_refused(recording, tmp_path):
+    with pytest.raises(InputError, match=r'no \*\.npz shards'):
+        load_demonstrations(tmp_path, 56, HORIZON)
+    with pytest.raises(InputError, match='plans have 16 steps'):
+        load_demonstrations(recording, 56, 17)
+
+
+@pytest.fixture(scope='module')
+def finished(recording, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('whole')
+    return folder, train(tiny_config(), tiny_settings(), recording, folder)
+
+
+def test_all_stages_run_and_leave_metrics_and_an_exported_policy(finished, tmp_path):
+    folder, trainer = finished
+    rows = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
+    assert [row['stage'] for row in rows] == ['vision', 'policy', 'head']
+    assert rows[-1]['val_sampled'] > 0
+    trainer.export(tmp_path)
+    from efficientvla_ros.runtime.engine import load_engine
+
+    engine = load_engine(str(tmp_path), threads=1)
+    assert engine.model_name == 'tiny' and engine.horizon == HORIZON
+    from safetensors import safe_open
+
+    with safe_open(tmp_path / 'model.safetensors', framework='pt') as file:
+        groups = {name.split('.')[0] for name in file.keys()}
+    assert groups == {'vision_backbone', 'projector', 'llm_backbone', 'action_model'}
+
+
+class BreakOff(Exception):
+    pass
+
+
+def test_a_broken_off_run_ends_with_the_same_weights(finished, recording, tmp_path, monkeypatch):
+    """Batches and dropout depend on the step alone, so stopping must not change the result."""
+    from efficientvla_ros.training import trainer as module
+
+    original = module.Trainer._one_step
+
+    def breaking(self, parameters):
+        if (self.stage, self.step) == ('policy', 2):
+            self.save()
+            raise BreakOff
+        return original(self, parameters)
+
+    monkeypatch.setattr(module.Trainer, '_one_step', breaking)
+    with pytest.raises(BreakOff):
+        train(tiny_config(), tiny_settings(), recording, tmp_path)
+    monkeypatch.undo()
+    resumed = train(tiny_config(), tiny_settings(), recording, tmp_path)
+    expected = finished[1].average.state_dict()
+    for name, value in resumed.average.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_two_processes_share_every_step(recording, tmp_path):
+    trainer = train(tiny_config(), tiny_settings(2), recording, tmp_path, workers=2)
+    assert (trainer.stage, trainer.step) == ('head', 2)
+    assert all(torch.isfinite(value).all() for value in trainer.average.state_dict().values())
+
+
+def test_the_learning_rate_warms_up_stays_and_falls():
+    stage = StageSettings(2000, 4, 1e-3)
+    rates = [learning_rate(stage, step) for step in range(2000)]
+    assert rates[0] < 1e-5 and rates[600] == 1e-3 and rates[-1] < 3e-5
+    assert max(rates) == 1e-3
+
+
+def test_settings_survive_json_and_unknown_keys_are_named():
+    settings = tiny_settings()
+    assert TrainSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
+    with pytest.raises(InputError, match='colour'):
+        TrainSettings.from_dict({'colour': 1})
+
+
+def test_the_vocabulary_covers_every_instruction_of_the_suite():
+    words = set(suite_words())
+    assert {'pick', 'the', 'red', 'can', 'orange'} <= words

@@ -147,12 +147,12 @@ _SPECS: tuple[Spec, ...] = (
         unit='rad', low=0.0001, high=3.2,
     ),
     Spec(
-        'safety.workspace_min', [-1.0, -1.0, 0.0],
+        'safety.workspace_min', [0.05, -0.4, 0.0],
         'Lower corner of the box that the tool stays in, in the base frame (x, y, z).',
         unit='m', low=-100.0, high=100.0, length=3,
     ),
     Spec(
-        'safety.workspace_max', [1.0, 1.0, 1.0],
+        'safety.workspace_max', [0.6, 0.4, 0.5],
         'Upper corner of the box that the tool stays in, in the base frame (x, y, z).',
         unit='m', low=-100.0, high=100.0, length=3,
     ),

@@ -1,0 +1,121 @@
+"""Between ROS messages and the types of `efficientvla_ros.types`; stamps are ns of one clock."""
+
+from __future__ import annotations
+
+import array
+
+import numpy as np
+from builtin_interfaces.msg import Duration, Time
+from geometry_msgs.msg import Pose
+from sensor_msgs.msg import JointState as JointStateMsg
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from efficientvla_ros.control.rotations import quaternion_from_matrix
+from efficientvla_ros.msg import ActionChunk as ActionChunkMsg
+from efficientvla_ros.types import ActionChunk, InputError, JointCommand, JointState
+
+_SECOND = 1_000_000_000
+
+
+def stamp_to_ns(stamp: Time) -> int:
+    """Returns a time message as ns."""
+    return stamp.sec * _SECOND + stamp.nanosec
+
+
+def stamp_from_ns(stamp_ns: int) -> Time:
+    """Returns ns as a time message."""
+    seconds, nanoseconds = divmod(stamp_ns, _SECOND)
+    return Time(sec=seconds, nanosec=nanoseconds)
+
+
+def duration_from_s(seconds: float) -> Duration:
+    """Returns seconds as a duration message, rounded to ns."""
+    whole, nanoseconds = divmod(round(seconds * _SECOND), _SECOND)
+    return Duration(sec=whole, nanosec=nanoseconds)
+
+
+def joint_state(message: JointStateMsg, names: tuple[str, ...], stamp_ns: int) -> JointState:
+    """Picks the joints named out of a message, in the order of `names`.
+
+    Raises:
+        InputError: a joint is missing, or a position is missing or not finite.
+    """
+    found = {name: index for index, name in enumerate(message.name)}
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise InputError(
+            f'joint_states: no joint {", ".join(missing)}, it has {", ".join(found) or "none"}'
+        )
+    if len(message.position) != len(message.name):
+        raise InputError(
+            f'joint_states: {len(message.position)} positions for {len(message.name)} joints, '
+            'expected one each'
+        )
+    positions = np.array([message.position[found[name]] for name in names], dtype=np.float64)
+    if not np.isfinite(positions).all():
+        raise InputError(f'joint_states: positions {positions.tolist()} are not finite')
+    return JointState(names, positions, stamp_ns)
+
+
+def joint_trajectory(command: JointCommand, frame_id: str) -> JointTrajectory:
+    """Returns a command as a message; its stamp is the command's."""
+    message = JointTrajectory(joint_names=list(command.names))
+    message.header.stamp = stamp_from_ns(command.stamp_ns)
+    message.header.frame_id = frame_id
+    message.points = [
+        JointTrajectoryPoint(
+            positions=_doubles(positions),
+            velocities=_doubles(velocities),
+            time_from_start=duration_from_s(float(time)),
+        )
+        for time, positions, velocities in zip(
+            command.times, command.positions, command.velocities, strict=True
+        )
+    ]
+    return message
+
+
+def columns(command: JointCommand, names: tuple[str, ...]) -> JointCommand:
+    """Returns the part of a command that concerns the joints named."""
+    indices = [command.names.index(name) for name in names]
+    return JointCommand(
+        names,
+        command.stamp_ns,
+        command.times,
+        command.positions[:, indices],
+        command.velocities[:, indices],
+    )
+
+
+def pose(matrix: np.ndarray) -> Pose:
+    """Returns a pose matrix [4, 4] as a message."""
+    message = Pose()
+    position, orientation = message.position, message.orientation
+    position.x, position.y, position.z = (float(value) for value in matrix[:3, 3])
+    quaternion = quaternion_from_matrix(matrix[:3, :3])
+    orientation.x, orientation.y, orientation.z, orientation.w = (float(v) for v in quaternion)
+    return message
+
+
+def action_chunk(chunk: ActionChunk, frame_id: str) -> ActionChunkMsg:
+    """Returns a chunk as a message."""
+    message = ActionChunkMsg(
+        instruction=chunk.instruction,
+        sequence=chunk.sequence,
+        action_space=chunk.action_space,
+        step_duration=float(chunk.step_duration),
+        horizon=chunk.actions.shape[0],
+        dimension=chunk.actions.shape[1],
+        actions=_doubles(chunk.actions.ravel()),
+        anchor_valid=chunk.anchor is not None,
+    )
+    message.header.stamp = stamp_from_ns(chunk.stamp_ns)
+    message.header.frame_id = frame_id
+    if chunk.anchor is not None:
+        message.anchor = pose(chunk.anchor)
+    return message
+
+
+def _doubles(values: np.ndarray) -> array.array:
+    # The generated setters take an array as it is; a list they check element by element.
+    return array.array('d', np.ascontiguousarray(values, dtype=np.float64).tobytes())

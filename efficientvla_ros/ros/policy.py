@@ -1,0 +1,274 @@
+"""One tick: newest inputs to observation, chunk, command. Runs in the inference thread."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from efficientvla_ros.control.config import ControlConfig
+from efficientvla_ros.control.reasons import HoldReason
+from efficientvla_ros.ros.commander import Commander, State
+from efficientvla_ros.ros.images import decode_compressed, decode_image
+from efficientvla_ros.ros.parameter_table import Settings
+from efficientvla_ros.types import ActionChunk, InputError, JointState, Observation
+
+if TYPE_CHECKING:
+    from efficientvla_ros.control.pipeline import ChunkController
+    from efficientvla_ros.ros.inputs import Frame, Inputs
+    from efficientvla_ros.ros.status import Telemetry
+    from efficientvla_ros.runtime.engine import Engine
+
+_FAILURES = (HoldReason.NON_FINITE, HoldReason.BAD_CHUNK, HoldReason.INFERENCE_FAILED)
+
+
+class _Hold(Exception):  # noqa: N818 - not an error: the way out of a tick that must hold
+    """The arm must be held, with the reason and one line of detail."""
+
+    def __init__(self, reason: HoldReason, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class Publisher(Protocol):
+    """Takes the plans."""
+
+    def publish_chunk(self, chunk: ActionChunk) -> None:
+        """Publishes a plan."""
+
+
+class Policy:
+    """Ties engine, inputs and commander together."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        inputs: Inputs,
+        commander: Commander,
+        publisher: Publisher,
+        telemetry: Telemetry,
+        settings: Callable[[], Settings],
+        clock: Callable[[], int],
+        debug: Callable[[str], None],
+    ) -> None:
+        """Sets up a policy.
+
+        Args:
+            engine: the model.
+            inputs: what was heard.
+            commander: sends commands.
+            publisher: takes the plans.
+            telemetry: takes durations and counts.
+            settings: the settings in force; asked once a tick.
+            clock: current time, ns of the node's clock.
+            debug: takes tracebacks.
+
+        Raises:
+            InputError: the model wants another number of cameras.
+        """
+        cameras = settings()['cameras.names']
+        if len(cameras) != len(engine.camera_names):
+            raise InputError(
+                f'parameter cameras.names: got {len(cameras)} cameras {cameras}, model '
+                f'{engine.model_name} expects {len(engine.camera_names)}: '
+                f'{", ".join(engine.camera_names)}'
+            )
+        self._engine = engine
+        self._inputs = inputs
+        self._commander = commander
+        self._publisher = publisher
+        self._telemetry = telemetry
+        self._settings = settings
+        self._clock = clock
+        self._debug = debug
+        self.reset()
+        self._description: str | None = None
+        self._description_fault = ''
+        self._configured: Settings | None = None
+        self._checked: tuple[str, Settings] | None = None
+
+    def reset(self) -> None:
+        """Forgets which image was used last and the failures in a row."""
+        self._last_image = 0
+        self._failures = 0
+
+    def tick(self) -> bool:
+        """Plans once and commands the arm, or holds it; False when there is no new image."""
+        settings = self._settings()
+        epoch = self._commander.epoch
+        try:
+            return self._tick(settings, epoch)
+        except _Hold as hold:
+            self._held(hold.reason, hold.detail, epoch)
+        return True
+
+    def failed(self, error: Exception) -> None:
+        """Holds the arm because a tick raised something that nobody foresaw."""
+        self._debug(''.join(traceback.format_exception(error)))
+        detail = f'{type(error).__name__}: {" ".join(str(error).split())[:200]}'
+        self._telemetry.tick_failed(detail)
+        self._held(HoldReason.INFERENCE_FAILED, detail, self._commander.epoch)
+
+    def problem(self) -> tuple[HoldReason, str] | None:
+        """What is missing or too old now; cheap enough for a watchdog."""
+        settings, now = self._settings(), self._clock()
+        return self._inputs.image_problem(settings, now) or self._inputs.joint_problem(
+            settings, now
+        )
+
+    def _tick(self, settings: Settings, epoch: int) -> bool:
+        problem = self._inputs.image_problem(settings, self._clock())
+        if problem is not None:
+            raise _Hold(*problem)
+        frames = self._inputs.frames()
+        instruction = self._inputs.instruction
+        if frames is None or instruction is None:
+            return True  # forgotten between the two lines above: the next tick says so
+        self._check_instruction(instruction, settings)
+        if frames[0].number == self._last_image:
+            return False
+        self._last_image = frames[0].number
+        chunk = self._plan(frames, instruction)
+        self._command(chunk, settings, epoch)
+        return True
+
+    def _check_instruction(self, instruction: str, settings: Settings) -> None:
+        if self._checked == (instruction, settings):
+            return
+        limit = settings['safety.max_instruction_length']
+        if len(instruction) > limit:
+            raise _Hold(
+                HoldReason.BAD_INSTRUCTION,
+                f'instruction has {len(instruction)} characters, expected at most {limit}',
+            )
+        try:
+            self._engine.check_instruction(instruction)
+        except InputError as error:
+            raise _Hold(HoldReason.BAD_INSTRUCTION, str(error)) from None
+        self._checked = (instruction, settings)
+
+    def _plan(self, frames: tuple[Frame, ...], instruction: str) -> ActionChunk:
+        images = {}
+        for name, frame in zip(self._engine.camera_names, frames, strict=True):
+            packed = not hasattr(frame.message, 'encoding')
+            decode = decode_compressed if packed else decode_image
+            try:
+                images[name] = decode(frame.message, frame.camera)
+            except InputError as error:
+                self._telemetry.image_rejected()
+                raise _Hold(HoldReason.BAD_IMAGE, str(error)) from None
+        stamp_ns = frames[0].stamp_ns
+        observation = Observation(images, instruction, stamp_ns, self._joints_at(stamp_ns))
+        chunk, report = self._engine.infer(observation)
+        self._telemetry.inference_done(report)
+        return chunk
+
+    def _joints_at(self, stamp_ns: int) -> JointState | None:
+        newest = self._inputs.joints.newest
+        positions = self._inputs.joints.at(stamp_ns)
+        if newest is None or positions is None or len(positions) != len(newest.names):
+            return None
+        return JointState(newest.names, positions, stamp_ns)
+
+    def _command(self, chunk: ActionChunk, settings: Settings, epoch: int) -> None:
+        """Anchors and publishes the chunk; commands the arm where everything needed is known."""
+        if not np.isfinite(chunk.actions).all():
+            bad = int((~np.isfinite(chunk.actions)).sum())
+            detail = f"{bad} of {chunk.actions.size} values of the model's output are not finite"
+            self._telemetry.tick_failed(detail)
+            raise _Hold(HoldReason.NON_FINITE, detail)
+        controller = self._controller(settings)
+        joints = self._inputs.arm_at(chunk.stamp_ns)
+        if controller is not None and joints is not None:
+            chunk = chunk.anchored(controller.kinematics.fk(joints))
+        self._publisher.publish_chunk(chunk)
+        problem = self._inputs.joint_problem(settings, self._clock())
+        if problem is not None:
+            raise _Hold(*problem)
+        if controller is None:
+            raise _Hold(*self._description_problem())
+        if joints is None:
+            raise _Hold(HoldReason.NO_JOINT_STATE, 'no joint state near the time of the image')
+        self._execute(chunk, joints, epoch)
+
+    def _execute(self, chunk: ActionChunk, joints: np.ndarray, epoch: int) -> None:
+        result = self._commander.execute(chunk, joints, epoch)
+        if result is None:
+            return
+        if result.command is None:
+            self._telemetry.tick_failed(result.detail)
+            self._count_failure(result.reason, result.detail)
+            return
+        self._failures = 0
+        self._telemetry.commanded((self._clock() - chunk.stamp_ns) * 1e-9)
+
+    def _controller(self, settings: Settings) -> ChunkController | None:
+        """The controller for the newest robot description and settings; None without an arm."""
+        text = self._inputs.description
+        if text is not None and text != self._description:
+            self._description = text
+            self._commander.attach(self._build_controller(text, settings))
+        controller = self._commander.controller
+        if controller is not None and self._configured is not settings:
+            controller.config = control_config(settings)
+            self._commander.hold_duration = settings['safety.hold_duration']
+        self._configured = settings
+        return controller
+
+    def _build_controller(self, text: str, settings: Settings) -> ChunkController | None:
+        # pinocchio is imported only where it is used: starting the node stays quick.
+        from efficientvla_ros.control.kinematics import ArmKinematics
+        from efficientvla_ros.control.pipeline import ChunkController
+
+        self._description_fault = ''
+        try:
+            kinematics = ArmKinematics(
+                text,
+                settings['control.joints'],
+                settings['control.tcp_frame'],
+                settings['control.base_frame'],
+            )
+        except InputError as error:
+            self._description_fault = str(error)
+            return None
+        rides = settings['gripper.interface'] != 'none'
+        gripper = settings['gripper.joint'] if rides else None
+        return ChunkController(kinematics, control_config(settings), gripper)
+
+    def _description_problem(self) -> tuple[HoldReason, str]:
+        if self._description is None:
+            return HoldReason.NO_ROBOT_DESCRIPTION, 'nothing came on "robot_description" yet'
+        return HoldReason.BAD_ROBOT_DESCRIPTION, self._description_fault
+
+    def _held(self, reason: HoldReason, detail: str, epoch: int) -> None:
+        self._commander.hold(reason, detail, epoch)
+        self._count_failure(reason, detail)
+
+    def _count_failure(self, reason: HoldReason, detail: str) -> None:
+        if reason not in _FAILURES:
+            return
+        self._failures += 1
+        limit = self._settings()['safety.max_failures']
+        if self._failures >= limit:
+            text = f'{self._failures} inferences in a row gave no usable plan, newest: {detail}'
+            self._commander.latch(State.ERROR, HoldReason.TOO_MANY_FAILURES, text)
+
+
+def control_config(settings: Settings) -> ControlConfig:
+    """Returns the limits of the controller that follow from the parameters."""
+    return ControlConfig(
+        execute_steps=settings['control.execute_steps'],
+        max_joint_velocity=settings['safety.max_joint_velocity'],
+        max_step_translation=settings['safety.max_step_translation'],
+        max_step_rotation=settings['safety.max_step_rotation'],
+        workspace_min=tuple(settings['safety.workspace_min']),
+        workspace_max=tuple(settings['safety.workspace_max']),
+        max_reach_error=settings['safety.max_reach_error'],
+        gripper_open=settings['gripper.open_value'],
+        gripper_closed=settings['gripper.close_value'],
+        gripper_threshold=settings['gripper.threshold'],
+        gripper_hysteresis=settings['gripper.hysteresis'],
+    )

@@ -1,0 +1,90 @@
+"""Runs a node as a process: signals end it in order, and errors are one line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from efficientvla_ros.types import InputError
+
+_THREADS = 4  # a transition, the inputs, the timers and one service at a time
+
+
+class ClosableNode(Protocol):
+    """A node that can bring its robot to rest before the process ends."""
+
+    def close(self) -> bool:
+        """Ends everything in order; False when something cannot be ended in time."""
+
+
+def run(factory: Callable[[], Node], args: list[str] | None = None) -> int:
+    """Spins a node until SIGINT, SIGTERM or an external shutdown; returns the exit code.
+
+    rclpy's own signal handlers invalidate all publishers at once, too early for a last command
+    to the robot: they are replaced. A second signal ends the process at once.
+    """
+    stop = threading.Event()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, _handler(stop)) for number in signals]
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+        try:
+            node = factory()
+        except InputError as error:
+            print(f'error: {error}', file=sys.stderr)
+            return 1
+        _spin(node, stop)
+        return 0
+    finally:
+        if rclpy.ok():
+            rclpy.shutdown()
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _handler(stop: threading.Event) -> Callable[[int, object], None]:
+    def on_signal(number: int, frame: object) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    return on_signal
+
+
+def _spin(node: Node, stop: threading.Event) -> None:
+    executor = MultiThreadedExecutor(num_threads=_THREADS)
+    executor.add_node(node)
+    thread = threading.Thread(target=_spin_executor, args=(executor, node, stop), daemon=True)
+    thread.start()
+    # The main thread only waits: Python runs signal handlers there, and this wait lets it.
+    stop.wait()
+    ended = node.close() if rclpy.ok() else True
+    if not ended:
+        node.get_logger().info('a transition is still under way, leaving without its end')
+        sys.stderr.flush()
+        os._exit(0)
+    executor.shutdown(timeout_sec=2.0)
+    thread.join(timeout=2.0)
+    node.destroy_node()
+
+
+def _spin_executor(executor: MultiThreadedExecutor, node: Node, stop: threading.Event) -> None:
+    while not stop.is_set() and executor.context.ok():
+        try:
+            executor.spin_once(timeout_sec=1.0)
+        except ExternalShutdownException:
+            break
+        except Exception as error:
+            # E.g. Humble raises when a lifecycle transition is asked for that is not possible.
+            text = ' '.join(str(error).split())[:300]
+            node.get_logger().error(f'callback failed: {type(error).__name__}: {text}')
+    stop.set()

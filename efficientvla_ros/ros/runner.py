@@ -1,0 +1,198 @@
+"""The policy with all its parts, set up on a node and torn down from it."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+
+from efficientvla_ros.control.reasons import HoldReason
+from efficientvla_ros.ros.commander import Commander, State, Verdict
+from efficientvla_ros.ros.inference_loop import InferenceLoop
+from efficientvla_ros.ros.inputs import Inputs, Listeners
+from efficientvla_ros.ros.outputs import Outputs
+from efficientvla_ros.ros.parameter_store import ParameterStore
+from efficientvla_ros.ros.parameter_table import Settings
+from efficientvla_ros.ros.policy import Policy
+from efficientvla_ros.ros.status import Telemetry
+from efficientvla_ros.ros.timing import timed
+
+_WATCHDOG_PERIOD = 0.05
+
+
+class PolicyRunner:
+    """A loaded policy on a node: idle after construction, commanding between start and stop."""
+
+    def __init__(
+        self,
+        node: Node,
+        store: ParameterStore,
+        telemetry: Telemetry,
+        on_verdict: Callable[[Verdict], None],
+    ) -> None:
+        """Subscribes, loads the model and warms it up; this takes seconds to minutes.
+
+        Args:
+            node: the node; its executor needs a second thread while this runs.
+            store: parameters.
+            telemetry: takes durations and counts.
+            on_verdict: told every change of what the policy does.
+
+        Raises:
+            InputError: the model or a parameter cannot be used.
+        """
+        self._node = node
+        self._store = store
+        self._telemetry = telemetry
+        self._timers: list = []
+        self._missed = 0
+        settings = store.settings
+        listeners = Listeners(self._on_image, self._on_instruction, self._on_clock_reset)
+        self._loop = InferenceLoop(self._tick, self._tick_failed)
+        self.outputs = Outputs(node, settings)
+        self.commander = Commander(self.outputs.send, self._now, on_verdict)
+        # Subscribed before the model is loaded: what is latched is then there in time.
+        self.inputs = Inputs(node, settings, listeners, telemetry.callbacks)
+        try:
+            self._load(settings)
+        except BaseException:
+            self.destroy()
+            raise
+
+    def _load(self, settings: Settings) -> None:
+        # torch is imported here and not before.
+        from efficientvla_ros.control import pipeline  # noqa: F401 - so that no tick waits for it
+        from efficientvla_ros.runtime.engine import load_engine
+
+        self.engine = load_engine(
+            settings['model.path'],
+            device=settings['model.device'],
+            threads=settings['model.threads'],
+            num_ddim_steps=settings['model.ddim_steps'] or None,
+            guidance=settings['model.guidance'] or None,
+        )
+        self.policy = Policy(
+            self.engine,
+            self.inputs,
+            self.commander,
+            self.outputs,
+            self._telemetry,
+            lambda: self._store.settings,
+            self._now,
+            self._node.get_logger().debug,
+        )
+        self.engine.warm_up()
+        # What was loaded stays: the garbage collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+
+    @property
+    def period(self) -> float:
+        """Time between two ticks, s."""
+        settings = self._store.settings
+        rate = settings['control.rate']
+        steps = settings['control.execute_steps']
+        return 1.0 / rate if rate > 0.0 else steps * self.engine.step_duration
+
+    @property
+    def missed_ticks(self) -> int:
+        """Ticks that were due while another one was still waiting."""
+        return self._loop.missed
+
+    def start(self) -> None:
+        """Starts commanding."""
+        self._telemetry.clear()
+        self._missed = 0
+        self.policy.reset()
+        self.commander.hold_duration = self._store.settings['safety.hold_duration']
+        self.commander.open()
+        self._loop.start()
+        group = MutuallyExclusiveCallbackGroup()
+        self._tick_timer = self._timer(self.period, self._on_tick_timer, group)
+        # The watchdog must also see that the node's clock stands still.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer(_WATCHDOG_PERIOD, self._on_watchdog, group, steady)
+        self._loop.request()
+
+    def _timer(self, period: float, callback, group, clock: Clock | None = None):
+        timer = self._node.create_timer(
+            period, timed(self._telemetry.callbacks, callback), group, clock
+        )
+        self._timers.append(timer)
+        return timer
+
+    def stop(self) -> None:
+        """Stops commanding: first the policy, then the tick under way, the hold command last."""
+        for timer in self._timers:
+            self._node.destroy_timer(timer)
+        self._timers.clear()
+        self.commander.close()
+        if not self._loop.stop():
+            self._node.get_logger().error('the inference under way does not end; holding anyway')
+        self.commander.finish()
+
+    def destroy(self) -> None:
+        """Frees subscriptions, publishers, and the model; the runner is of no use any more."""
+        self.inputs.destroy()
+        self.outputs.destroy()
+        self.engine = self.policy = None
+        gc.unfreeze()
+        gc.collect()
+        torch = sys.modules.get('torch')
+        if torch is not None and torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def hold_until_reset(self) -> None:
+        """Holds the arm until `reset`."""
+        self.commander.latch(State.STOPPED, HoldReason.STOPPED, '~/stop was called')
+
+    def reset(self) -> None:
+        """Starts over: ends a stop, forgets images, joint states and the plan under way."""
+        self.inputs.forget()
+        self.policy.reset()
+        self.commander.reset()
+        self._loop.request()
+
+    def settings_changed(self) -> None:
+        """Takes over a new tick period; everything else is read at the start of a tick."""
+        if self._timers:
+            self._tick_timer.timer_period_ns = round(self.period * 1e9)
+
+    def _now(self) -> int:
+        return self._node.get_clock().now().nanoseconds
+
+    def _tick(self) -> bool:
+        return self.policy.tick()
+
+    def _tick_failed(self, error: Exception) -> None:
+        self.policy.failed(error)
+
+    def _on_image(self) -> None:
+        self._loop.offer()
+
+    def _on_instruction(self) -> None:
+        self.commander.discard()
+        self._loop.request()
+
+    def _on_clock_reset(self) -> None:
+        self._node.get_logger().warning('time stamps jumped back: starting over')
+        self.commander.reset()
+
+    def _on_tick_timer(self) -> None:
+        self._loop.request()
+        missed = self._loop.missed
+        if missed > self._missed:
+            self._missed = missed
+            self._node.get_logger().warning(
+                f'inference is slower than one tick in {self.period:.3f} s: {missed} ticks missed',
+                throttle_duration_sec=10.0,
+            )
+
+    def _on_watchdog(self) -> None:
+        problem = self.policy.problem()
+        if problem is not None:
+            self.commander.hold(*problem)

@@ -20,10 +20,10 @@ test: setup  ## Run the test suite
 bench: setup  ## Time the embedded policy, stage by stage
 	@$(ENV); efficientvla benchmark --model tabletop $(ARGS)
 
-lint: setup  ## Check style, package.xml and the comments of the messages
+lint: setup  ## Check style, the import rule, package.xml and the comments of the messages
 	@$(ENV); ruff check .
 	@$(ENV); ruff format --check .
-	@$(ENV); python scripts/check_package.py
+	@$(ENV); python scripts/check_package.py; python scripts/check_imports.py
 
 format: setup  ## Format the Python files
 	@$(ENV); ruff check --fix --quiet . || true

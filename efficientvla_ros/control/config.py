@@ -58,7 +58,7 @@ class ControlConfig:
         for name in ('gripper_open', 'gripper_closed'):
             _require(self, name, math.isfinite(getattr(self, name)), 'a finite number')
         _require(self, 'min_lead', 0.0 <= self.min_lead < 10.0, 'seconds in [0, 10)')
-        _require(self, 'gripper_threshold', 0.0 < self.gripper_threshold < 1.0, 'in (0, 1)')
+        _require(self, 'gripper_threshold', 0.0 <= self.gripper_threshold <= 1.0, 'in [0, 1]')
         _require(self, 'gripper_hysteresis', 0.0 <= self.gripper_hysteresis < 0.5, 'in [0, 0.5)')
         low, high = self.workspace_min, self.workspace_max
         if len(low) != 3 or len(high) != 3 or not all(a < b for a, b in zip(low, high)):

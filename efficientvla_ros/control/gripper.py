@@ -13,7 +13,7 @@ def gripper_states(
     Args:
         values: [steps] 1 = open, 0 = closed.
         threshold: values above it mean open.
-        hysteresis: within this distance of the threshold the gripper stays as it was.
+        hysteresis: closer than this to the threshold the gripper stays as it was.
         was_open: state before the first step, None when it is not known.
 
     Returns:
@@ -22,7 +22,7 @@ def gripper_states(
     states = np.empty(len(values), dtype=bool)
     state = was_open
     for index, value in enumerate(values):
-        if state is None or abs(value - threshold) > hysteresis:
+        if state is None or abs(value - threshold) >= hysteresis:
             state = bool(value > threshold)
         states[index] = state
     return states

@@ -110,7 +110,7 @@ class ChunkController:
         poses, gripper_values = self._tool_path(actions, anchor)
         due = np.arange(1, len(actions) + 1) * chunk.step_duration
         elapsed = (now_ns - chunk.stamp_ns) * _NS
-        dropped = int((due < elapsed + self.config.min_lead).sum())
+        dropped = int((due <= elapsed + self.config.min_lead).sum())
         self._count(Intervention.STEP_DROPPED, dropped)
         if dropped == len(actions):
             detail = f'chunk ended {elapsed - due[-1]:.3f} s ago (inference took too long)'
@@ -243,9 +243,10 @@ class ChunkController:
         if self._sent is None:
             return None
         position, velocity = self._sent.sample(now_ns)
-        if joint_positions is not None:
+        if joint_positions is not None and len(self._sent.times_ns) > 1:
             position = np.asarray(joint_positions, dtype=np.float64)
-        # A constant deceleration to rest covers half of velocity * duration.
+        # A constant deceleration to rest covers half of velocity * duration. An arm that was
+        # stopped before keeps that position: measuring it anew each time would let it sag.
         target = position + 0.5 * duration * velocity
         target = np.clip(target, self.kinematics.lower, self.kinematics.upper)
         is_open = self._is_open(now_ns)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from efficientvla_ros.evaluation.provenance import provenance
+from efficientvla_ros.evaluation.statistics import wilson_interval
 from efficientvla_ros.types import InputError
-
-_PACKAGES = ('numpy', 'torch', 'mujoco', 'pin', 'av')
 
 
 @dataclass(frozen=True)
@@ -121,15 +118,10 @@ class DemoSummary:
 
     def as_dict(self) -> dict:
         """The summary as JSON-ready data; latencies in milliseconds."""
-        from efficientvla_ros.evaluation.statistics import wilson_interval
-
         low, high = wilson_interval(self.successes, len(self.episodes))
         latest = self.latest
         return {
-            'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),
-            'machine': f'{platform.machine()} {platform.system()}, Python '
-            f'{platform.python_version()}',
-            'versions': _versions(),
+            **provenance(),
             'settings': dict(self.settings),
             'worked': not self.failure,
             'failure': self.failure,
@@ -167,13 +159,3 @@ class DemoSummary:
             Path(path).write_text(json.dumps(self.as_dict(), indent=2) + '\n', encoding='utf-8')
         except OSError as error:
             raise InputError(f'summary {path}: cannot be written ({error.strerror})') from error
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

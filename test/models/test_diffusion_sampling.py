@@ -59,13 +59,10 @@ def naive_sample(net: DiT, z: torch.Tensor, noise: torch.Tensor, steps: int, sca
     alphas = alphas_cumprod()
     times = ddim_timesteps(steps)
     for i, t in enumerate(times):
-
-        def predict(condition):
-            return net(torch.tensor(x), torch.tensor([t]), condition).numpy()
-
-        eps = predict(z)
+        time = torch.tensor([t])
+        eps = net(torch.tensor(x), time, z).numpy()
         if scale > 1:
-            free = predict(net.z_embedder.uncondition)
+            free = net(torch.tensor(x), time, net.z_embedder.uncondition).numpy()
             eps = free + scale * (eps - free)
         a = alphas[t]
         b = alphas[times[i + 1]] if i + 1 < len(times) else 1.0

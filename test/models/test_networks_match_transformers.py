@@ -39,7 +39,7 @@ def small_config(kv_heads: int = 4) -> CogACTConfig:
 def policy() -> CogACT:
     model = init_weights(CogACT(small_config()), seed=3).eval()
     generator = torch.Generator().manual_seed(1)
-    for name, value in model.named_parameters():
+    for value in model.parameters():
         # Norm gains and biases away from one and zero, so that leaving one out shows.
         if value.ndim == 1:
             value.data += 0.2 * torch.randn(value.shape, generator=generator)

@@ -23,7 +23,7 @@ def test_case_punctuation_and_spaces_do_not_matter():
 
 
 def test_an_unknown_word_is_named_with_those_that_are_known():
-    with pytest.raises(UnknownWordsError, match="'banana'.*knows: pick up the red can"):
+    with pytest.raises(UnknownWordsError, match=r"'banana'.*knows: pick up the red can"):
         WordTokenizer(WORDS).encode('pick the banana')
 
 

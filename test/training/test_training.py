@@ -143,11 +143,11 @@ def test_all_stages_run_and_leave_metrics_and_an_exported_policy(finished, tmp_p
     from safetensors import safe_open
 
     with safe_open(tmp_path / 'model.safetensors', framework='pt') as file:
-        groups = {name.split('.')[0] for name in file.keys()}
+        groups = {name.split('.')[0] for name in list(file.keys())}
     assert groups == {'vision_backbone', 'projector', 'llm_backbone', 'action_model'}
 
 
-class BreakOff(Exception):
+class BreakOffError(Exception):
     pass
 
 
@@ -160,11 +160,11 @@ def test_a_broken_off_run_ends_with_the_same_weights(finished, recording, tmp_pa
     def breaking(self, parameters):
         if (self.stage, self.step) == ('policy', 2):
             self.save()
-            raise BreakOff
+            raise BreakOffError
         return original(self, parameters)
 
     monkeypatch.setattr(module.Trainer, '_one_step', breaking)
-    with pytest.raises(BreakOff):
+    with pytest.raises(BreakOffError):
         train(tiny_config(), tiny_settings(), recording, tmp_path)
     monkeypatch.undo()
     resumed = train(tiny_config(), tiny_settings(), recording, tmp_path)

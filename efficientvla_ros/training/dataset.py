@@ -110,6 +110,6 @@ def _resized_frames(folder: Path, shards: list[Path], size: int, count: int) -> 
 
 def _decode(path: Path):
     with np.load(path) as shard:
-        data, offsets = shard['frames'], shard['offsets']
+        data, offsets = shard['frames'], shard['frame_offsets']
     for start, stop in pairwise(offsets):
         yield cv2.cvtColor(cv2.imdecode(data[start:stop], cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)

@@ -58,7 +58,7 @@ def recording(tmp_path_factory):
         np.savez(
             folder / f'shard_{number}.npz',
             frames=np.concatenate(pngs),
-            offsets=np.cumsum([0, *map(len, pngs)]),
+            frame_offsets=np.cumsum([0, *map(len, pngs)]),
             plans=plans,
             object_ids=np.stack([rng.permutation(len(OBJECTS))[:3] for _ in images]).astype(
                 np.int8

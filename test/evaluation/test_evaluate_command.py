@@ -1,0 +1,79 @@
+"""`efficientvla evaluate` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+COMMON = ['--model', 'expert', '--camera-size', '32']
+
+
+def start(*arguments: str, **options) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, '-m', 'efficientvla_ros.cli.main', 'evaluate', *COMMON, *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+    )  # fmt: skip
+
+
+def evaluate(*arguments: str) -> tuple[int, str, str]:
+    process = start(*arguments)
+    out, err = process.communicate(timeout=100)
+    return process.returncode, out, err
+
+
+def test_a_report_is_written_and_shown(tmp_path):
+    path = tmp_path / 'report.json'
+    code, out, err = evaluate('--episodes', '4', '--workers', '2', '--json', str(path))
+    assert code == 0, err
+    report = json.loads(path.read_text())
+    assert [row['seed'] for row in report['episodes']] == list(range(1_000_000, 1_000_004))
+    assert report['summary']['successes'] >= 3
+    assert f'| {report["summary"]["successes"]}/4 |' in out
+    assert str(path) in out
+    code, out, err = evaluate('--episodes', '4', '--workers', '1', '--compare', str(path))
+    assert code == 0, err
+    assert 'on 4 common seeds' in out and 'p = 1' in out
+
+
+@pytest.mark.skipif(os.name != 'posix', reason='sends SIGINT to a process group')
+def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path):
+    path = tmp_path / 'report.json'
+    progress = tmp_path / 'report.json.rows.jsonl'
+    arguments = ('--episodes', '300', '--workers', '1', '--json', str(path))
+    process = start(*arguments, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not (progress.exists() and len(progress.read_text().splitlines()) > 3):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert 'the same command goes on from here' in err
+    assert 'Traceback' not in err
+    done = len(progress.read_text().splitlines()) - 1
+    assert not path.exists()
+    code, _, err = evaluate('--episodes', str(done), '--json', str(path))
+    assert code == 0, err
+    assert len(json.loads(path.read_text())['episodes']) == done
+    assert not progress.exists()
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--episodes', '0'], 'episodes is 0, expected at least 1'),
+        (['--task', 'juggle'], 'unknown task "juggle"'),
+        (['--compare', '/nowhere.json'], '/nowhere.json: cannot be read'),
+    ],
+)
+def test_unusable_input_ends_in_one_line(arguments, message):
+    code, _, err = evaluate(*arguments)
+    assert code == 2
+    assert f'error: {message}' in err
+    assert 'Traceback' not in err

@@ -50,8 +50,8 @@ def mcnemar_exact(first_only: int, second_only: int) -> float:
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
-    """Returns p50 and p95 of the values, NaN where there are none."""
+    """Returns p50, p95 and p99 of the values, NaN where there are none."""
     if len(values) == 0:
-        return {'p50': math.nan, 'p95': math.nan}
-    p50, p95 = np.percentile(np.asarray(values, dtype=np.float64), [50, 95])
-    return {'p50': float(p50), 'p95': float(p95)}
+        return dict.fromkeys(('p50', 'p95', 'p99'), math.nan)
+    found = np.percentile(np.asarray(values, dtype=np.float64), [50, 95, 99])
+    return {name: float(value) for name, value in zip(('p50', 'p95', 'p99'), found)}

@@ -1,0 +1,86 @@
+"""Keeps what the camera shows during a demo: the video, and key frames for the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from efficientvla_ros.evaluation.demo_report import FilmStrip, key_frame_indices
+from efficientvla_ros.evaluation.demo_summary import EpisodeRow
+from efficientvla_ros.evaluation.video import Caption, VideoWriter
+
+KEY_FRAME_SIDE = 224
+_KEY_FRAME_EVERY_NS = 200_000_000
+MAX_STRIPS = 4
+
+
+class DemoRecorder:
+    """Takes camera images while an episode is on the screen, ignores them otherwise.
+
+    Attributes:
+        caption: what is written around the next image; None pauses the recording.
+    """
+
+    def __init__(self, video: Path) -> None:
+        """Opens the video.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        self._video = VideoWriter(video)
+        self._frames: list[tuple[int, np.ndarray]] = []
+        self._finished: list[tuple[EpisodeRow, list[tuple[int, np.ndarray]]]] = []
+        self.caption: Caption | None = None
+
+    @property
+    def frames(self) -> int:
+        """Images in the video so far."""
+        return self._video.frames
+
+    def begin_episode(self) -> None:
+        """Starts a new series of key frames."""
+        self._frames = []
+
+    def add(self, image: np.ndarray, stamp_ns: int) -> None:
+        """Takes an image uint8 [height, width, 3], RGB, and its stamp in ns."""
+        if self.caption is None:
+            return
+        self._video.add(image, stamp_ns, self.caption)
+        if self.caption.outcome:
+            return
+        if not self._frames or stamp_ns - self._frames[-1][0] >= _KEY_FRAME_EVERY_NS:
+            side = (KEY_FRAME_SIDE, KEY_FRAME_SIDE)
+            small = cv2.resize(image, side, interpolation=cv2.INTER_AREA)
+            self._frames.append((stamp_ns, small))
+
+    def end_episode(self, row: EpisodeRow) -> None:
+        """Keeps a few evenly spaced frames of the episode."""
+        chosen = [self._frames[i] for i in key_frame_indices(len(self._frames))]
+        self._finished.append((row, chosen))
+
+    def strips(self) -> list[FilmStrip]:
+        """Rows for the report: episodes with a changed instruction and failures come first."""
+
+        def interest(item: tuple[EpisodeRow, list]) -> int:
+            row = item[0]
+            return 0 if row.instruction_changed else 1 if not row.success else 2
+
+        chosen = sorted(self._finished, key=interest)[:MAX_STRIPS]
+        return [self._strip(*item) for item in sorted(chosen, key=lambda item: item[0].episode)]
+
+    @staticmethod
+    def _strip(row: EpisodeRow, frames: list[tuple[int, np.ndarray]]) -> FilmStrip:
+        changed = ', instruction changed in mid-run' if row.instruction_changed else ''
+        start = frames[0][0] if frames else 0
+        return FilmStrip(
+            title=f'episode {row.episode + 1}: {row.instruction}{changed} - '
+            f'{row.outcome.replace("_", " ")}',
+            frames=[image for _, image in frames],
+            captions=[f'{(stamp - start) * 1e-9:.1f} s' for stamp, _ in frames],
+        )
+
+    def close(self) -> None:
+        """Finishes the video; closing twice is harmless."""
+        self._video.close()

@@ -1,0 +1,309 @@
+"""One demo from start to end: processes, episodes, changed instructions, results."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from efficientvla_ros.cli.child_processes import ChildProcess, stop_all
+from efficientvla_ros.cli.demo_processes import node_environment, start_policy, start_simulator
+from efficientvla_ros.cli.demo_recorder import DemoRecorder
+from efficientvla_ros.cli.demo_view import DemoState, View
+from efficientvla_ros.evaluation.demo_summary import DemoSummary, EpisodeRow, StatusSample
+from efficientvla_ros.evaluation.video import Caption
+from efficientvla_ros.ros.demo_client import DemoClient
+from efficientvla_ros.simulation.tasks import Episode, instruction_for, sample_episode
+
+CHANGES = 3
+CHANGE_AFTER = 1.0
+"""Seconds into an episode at which the instruction is changed: nothing is grasped yet."""
+
+SHOW_OUTCOME = 1.0
+STALE_CAMERA = 10.0
+_TICK = 0.05
+_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What the user asked for.
+
+    Attributes:
+        task: name of the task.
+        episodes: number of episodes.
+        seed: seed of the first one; every further one adds 1.
+        model: name or checkpoint folder of the policy.
+        out: folder for video, report, summary and logs.
+        domain_id: ROS domain.
+        image_side: side of the camera image, pixels.
+        min_success: share of successes that counts as working.
+        start_timeout: longest wait for the policy to become active, s.
+    """
+
+    task: str
+    episodes: int
+    seed: int
+    model: str
+    out: Path
+    domain_id: int
+    image_side: int
+    min_success: float
+    start_timeout: float
+
+
+class DemoError(Exception):
+    """The run cannot go on: the message says why, `detail` holds a log's tail."""
+
+    def __init__(self, message: str, detail: str = '') -> None:
+        super().__init__(message)
+        self.detail = detail
+
+
+class DemoInterruptedError(Exception):
+    """The user asked the demo to stop."""
+
+
+def change_episodes(episodes: int, changes: int = CHANGES) -> set[int]:
+    """Episodes (from 0) whose instruction is changed, spread over the run."""
+    changes = min(changes, episodes)
+    return {(2 * k + 1) * episodes // (2 * changes) for k in range(changes)}
+
+
+class DemoRun:
+    """Runs the demo; `execute` once, then `close`.
+
+    Attributes:
+        summary: figures so far.
+        recorder: video and key frames.
+    """
+
+    def __init__(self, options: DemoOptions, view: View, interrupted: Callable[[], bool]) -> None:
+        """Prepares a run; nothing is started yet.
+
+        Args:
+            options: what to do.
+            view: where progress is shown.
+            interrupted: says whether the user wants to stop.
+
+        Raises:
+            InputError: the video cannot be written.
+        """
+        self._options = options
+        self._view = view
+        self._interrupted = interrupted
+        self._children: list[ChildProcess] = []
+        self._client: DemoClient | None = None
+        self._changing = change_episodes(options.episodes)
+        self._shown = 0.0
+        self._sampled = 0.0
+        self._first_episode = 0.0
+        self.recorder = DemoRecorder(options.out / 'demo.mp4')
+        self.summary = DemoSummary(
+            settings={
+                'task': options.task,
+                'model': options.model,
+                'seed': options.seed,
+                'episodes': options.episodes,
+                'image_side': options.image_side,
+                'ros_domain_id': options.domain_id,
+                'min_success': options.min_success,
+            }
+        )
+        self._state = DemoState(options.task, options.episodes, summary=self.summary)
+
+    def execute(self) -> None:
+        """Starts the nodes and runs all episodes.
+
+        Raises:
+            DemoError: a node died, the policy did not start, or the simulator went silent.
+            DemoInterruptedError: the user asked to stop.
+        """
+        self._start()
+        self._wait_for_policy()
+        self._first_episode = time.monotonic()
+        usage = [_Usage(child) for child in self._children]
+        for index in range(self._options.episodes):
+            self._run_episode(index)
+        self.summary.children = {entry.name: entry.figures() for entry in usage}
+
+    def close(self) -> None:
+        """Ends every process that was started and finishes the video."""
+        if self._client is not None:
+            self._client.close()
+        stop_all(self._children)
+        self.recorder.close()
+
+    def _start(self) -> None:
+        options = self._options
+        logs = options.out / 'logs'
+        logs.mkdir(parents=True, exist_ok=True)
+        env = node_environment(options.domain_id, logs)
+        self._phase('starting simulator and policy')
+        self._children.append(
+            start_simulator(
+                task=options.task, seed=options.seed, side=options.image_side, logs=logs, env=env
+            )
+        )
+        self._children.append(start_policy(model=options.model, logs=logs, env=env))
+        for name in ('ROS_LOG_DIR', 'ROS_AUTOMATIC_DISCOVERY_RANGE'):
+            os.environ[name] = env[name]  # for our own node as well
+        self._client = DemoClient(self.recorder.add, options.domain_id)
+
+    def _wait_for_policy(self) -> None:
+        start = time.monotonic()
+        client = self._client
+        while not (client.simulator_present and client.policy and client.policy.active):
+            waited = time.monotonic() - start
+            waiting_for = 'the model' if client.simulator_present else 'the simulator'
+            self._phase(f'waiting for {waiting_for} ({waited:.0f} s)')
+            self._step()
+            if client.policy is not None and client.policy.state == 'error':
+                raise DemoError(
+                    f'the policy reports: {client.policy.last_error}', self._children[1].log_tail()
+                )
+            if waited > self._options.start_timeout:
+                raise DemoError(
+                    f'{waiting_for} was not ready within {self._options.start_timeout:.0f} s',
+                    self._children[1].log_tail(),
+                )
+        self._view.note(f'policy active after {time.monotonic() - start:.1f} s')
+
+    def _run_episode(self, index: int) -> None:
+        client, state = self._client, self._state
+        before_ns = client.image_stamp_ns
+        self.recorder.begin_episode()
+        problem = client.start_episode()
+        if problem:
+            self._check_children()
+            raise DemoError(problem)
+        state.phase, state.episode, state.changed, state.elapsed = '', index, False, 0.0
+        episode = sample_episode(self._options.task, self._options.seed + index)
+        started = time.monotonic()
+        limit = 4 * episode.max_steps + 30.0  # real seconds, generous on a loaded machine
+        start_ns = 0
+        while not client.results:
+            self._caption('')
+            self._step()
+            if not start_ns and client.image_stamp_ns > before_ns:
+                start_ns = client.image_stamp_ns
+            if start_ns:
+                state.elapsed = (client.image_stamp_ns - start_ns) / _NS
+            if index in self._changing and not state.changed and state.elapsed >= CHANGE_AFTER:
+                client.instruct(other_instruction(episode))
+                state.changed = True
+            if time.monotonic() - started > limit:
+                raise DemoError(f'episode {index + 1} did not end within {limit:.0f} s')
+        self._finish_episode(index)
+
+    def _finish_episode(self, index: int) -> None:
+        message = self._client.results.popleft()
+        row = EpisodeRow(
+            episode=index,
+            seed=message.seed,
+            instruction=message.instruction,
+            instruction_changed=message.instruction_changed,
+            change_planned=index in self._changing,
+            success=message.success,
+            outcome=message.outcome,
+            lifted_object=message.lifted_object,
+            steps=message.steps,
+            duration=message.duration,
+        )
+        self.summary.episodes.append(row)
+        self.recorder.end_episode(row)
+        self._view.episode_ended(row, self._state)
+        self._caption(row.outcome)
+        end = time.monotonic() + SHOW_OUTCOME
+        while time.monotonic() < end:
+            self._step()
+        self.recorder.caption = None
+
+    def _step(self) -> None:
+        """Handles messages for a moment, then looks after everything else."""
+        self._client.spin(_TICK)
+        if self._interrupted():
+            raise DemoInterruptedError
+        self._check_children()
+        now = time.monotonic()
+        if self._first_episode and now - self._client.image_time > STALE_CAMERA:
+            raise DemoError(
+                f'no camera image for {STALE_CAMERA:.0f} s', self._children[0].log_tail()
+            )
+        self._take_status(now)
+        if now - self._shown > 0.2:
+            self._shown = now
+            self._view.update(self._state)
+
+    def _check_children(self) -> None:
+        for child in self._children:
+            ended = child.how_it_ended()
+            if ended:
+                raise DemoError(f'the {ended}; its log is {child.log}', child.log_tail())
+
+    def _take_status(self, now: float) -> None:
+        policy = self._client.policy
+        if policy is None:
+            return
+        reason = f' ({policy.hold_reason})' if policy.hold_reason else ''
+        self._state.policy_state = policy.state + reason
+        self._state.instruction = self._client.instruction
+        self.summary.stages = policy.stages
+        self.summary.policy_memory = policy.memory
+        self.summary.callback_max = policy.callback_max
+        if self._first_episode and policy.latency_p50 and now - self._sampled > 0.5:
+            self._sampled = now
+            self.summary.samples.append(
+                StatusSample(
+                    now - self._first_episode,
+                    policy.latency_p50,
+                    policy.latency_p95,
+                    policy.rate,
+                )
+            )
+
+    def _caption(self, outcome: str) -> None:
+        state, policy = self._state, self._client.policy
+        latency = (policy.latency_p50 if policy else 0.0) or float('nan')
+        self.recorder.caption = Caption(
+            instruction=self._client.instruction,
+            episode=f'episode {state.episode + 1}/{state.episodes}',
+            outcome=outcome,
+            latency=latency,
+            changed=state.changed,
+        )
+
+    def _phase(self, text: str) -> None:
+        self._state.phase = text
+        self._view.update(self._state)
+
+
+def other_instruction(episode: Episode) -> str:
+    """An instruction that names a present object other than the episode's target."""
+    other = replace(episode, target=episode.distractors[0])
+    return instruction_for(other.task, other.target, other.template)
+
+
+class _Usage:
+    """CPU and memory of a process from now on."""
+
+    def __init__(self, child: ChildProcess) -> None:
+        import psutil
+
+        self.name = child.name
+        self._process = psutil.Process(child.pid)
+        self._start = time.monotonic(), self._cpu()
+
+    def _cpu(self) -> float:
+        times = self._process.cpu_times()
+        return times.user + times.system
+
+    def figures(self) -> dict[str, float]:
+        """Cores used on average, and resident memory in MB."""
+        start, cpu = self._start
+        return {
+            'cores': round((self._cpu() - cpu) / (time.monotonic() - start), 3),
+            'memory_mb': round(self._process.memory_info().rss / 1e6, 1),
+        }

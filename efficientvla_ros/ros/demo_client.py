@@ -1,0 +1,187 @@
+"""What the demo sees and says on ROS topics: a node that a plain program steps by hand."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.logging import LoggingSeverity
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import Image
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+
+from efficientvla_ros.evaluation.demo_summary import StageLatency
+from efficientvla_ros.msg import EpisodeResult, PolicyStatus
+from efficientvla_ros.ros import qos
+from efficientvla_ros.ros.transport import make_room_for_images
+
+_STATES = {
+    PolicyStatus.UNCONFIGURED: 'unconfigured',
+    PolicyStatus.IDLE: 'idle',
+    PolicyStatus.RUNNING: 'running',
+    PolicyStatus.HOLDING: 'holding',
+    PolicyStatus.STOPPED: 'stopped',
+    PolicyStatus.ERROR: 'error',
+}
+
+
+@dataclass(frozen=True)
+class PolicyView:
+    """The policy node's newest status.
+
+    Attributes:
+        state: 'unconfigured', 'idle', 'running', 'holding', 'stopped' or 'error'.
+        hold_reason: why the arm is held, '' while running.
+        last_error: the newest error, '' for none.
+        commands: trajectories sent so far.
+        stages: stages of one inference in order.
+        latency_p50: median of camera stamp to published command, s.
+        latency_p95: its 95th percentile, s.
+        rate: inferences per second.
+        callback_max: longest callback, s.
+        memory: resident memory, bytes.
+    """
+
+    state: str
+    hold_reason: str
+    last_error: str
+    commands: int
+    stages: tuple[StageLatency, ...]
+    latency_p50: float
+    latency_p95: float
+    rate: float
+    callback_max: float
+    memory: int
+
+    @property
+    def active(self) -> bool:
+        """The policy commands the arm as soon as it has what it needs."""
+        return self.state in ('running', 'holding')
+
+    @classmethod
+    def from_message(cls, message: PolicyStatus) -> PolicyView:
+        """Reads a status message."""
+        return cls(
+            state=_STATES.get(message.state, f'state {message.state}'),
+            hold_reason=message.hold_reason,
+            last_error=message.last_error,
+            commands=message.commands_published,
+            stages=tuple(
+                StageLatency(*stage)
+                for stage in zip(message.stage_names, message.stage_p50, message.stage_p95)
+            ),
+            latency_p50=message.latency_p50,
+            latency_p95=message.latency_p95,
+            rate=message.rate,
+            callback_max=message.callback_max,
+            memory=message.memory,
+        )
+
+
+class DemoClient:
+    """Watches simulator and policy; starts episodes and changes instructions.
+
+    Not a thread: nothing arrives except in `spin` and `start_episode`.
+
+    Attributes:
+        policy: the policy's newest status, None before the first.
+        results: ends of episodes that were not taken yet, oldest first.
+        instruction: the newest instruction on the topic.
+        image_stamp_ns: stamp of the newest image, ns; 0 before the first.
+        image_time: when it arrived (monotonic), s.
+    """
+
+    def __init__(self, on_image: Callable[[np.ndarray, int], None], domain_id: int) -> None:
+        """Joins the ROS graph.
+
+        Args:
+            on_image: called for every image with uint8 [height, width, 3] RGB (valid during the
+                call) and its stamp in ns.
+            domain_id: ROS domain.
+        """
+        make_room_for_images()
+        self._on_image = on_image
+        self._context = rclpy.Context()
+        rclpy.init(
+            context=self._context,
+            domain_id=domain_id,
+            signal_handler_options=SignalHandlerOptions.NO,
+        )
+        self._node = rclpy.create_node('efficientvla_demo', context=self._context)
+        # Latched and plain publishers share `instruction`; that some of them do not match some
+        # subscriptions is meant, and no warning for the terminal.
+        self._node.get_logger().set_level(LoggingSeverity.ERROR)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        self.policy: PolicyView | None = None
+        self.results: deque[EpisodeResult] = deque()
+        self.instruction = ''
+        self.image_stamp_ns = 0
+        self.image_time = time.monotonic()
+        subscribe = self._node.create_subscription
+        subscribe(Image, 'camera/image_raw', self._on_image_message, qos.newest_image())
+        subscribe(PolicyStatus, 'policy_node/status', self._on_status, qos.latched())
+        subscribe(EpisodeResult, 'episode_result', self._on_result, qos.queued())
+        subscribe(String, 'instruction', self._on_instruction, qos.latched())
+        self._say = self._node.create_publisher(String, 'instruction', qos.newest())
+        self._reset = self._node.create_client(Trigger, 'tabletop_sim_node/reset')
+
+    def _on_image_message(self, message: Image) -> None:
+        self.image_time = time.monotonic()
+        self.image_stamp_ns = message.header.stamp.sec * 1_000_000_000
+        self.image_stamp_ns += message.header.stamp.nanosec
+        image = np.frombuffer(message.data, np.uint8).reshape(message.height, message.width, 3)
+        self._on_image(image, self.image_stamp_ns)
+
+    def _on_status(self, message: PolicyStatus) -> None:
+        self.policy = PolicyView.from_message(message)
+
+    def _on_result(self, message: EpisodeResult) -> None:
+        self.results.append(message)
+
+    def _on_instruction(self, message: String) -> None:
+        self.instruction = message.data
+
+    def spin(self, seconds: float) -> None:
+        """Handles what arrives within that time."""
+        end = time.monotonic() + seconds
+        while (remaining := end - time.monotonic()) > 0.0:
+            self._executor.spin_once(timeout_sec=remaining)
+
+    @property
+    def simulator_present(self) -> bool:
+        """The simulator's services were discovered."""
+        return self._reset.service_is_ready()
+
+    def start_episode(self, timeout: float = 10.0) -> str:
+        """Has the simulator start its next episode.
+
+        Returns:
+            '' when it did, else one line that says what went wrong.
+        """
+        self.results.clear()
+        future = self._reset.call_async(Trigger.Request())
+        self._executor.spin_until_future_complete(future, timeout_sec=timeout)
+        if not future.done():
+            self._reset.remove_pending_request(future)
+            return f'the simulator did not start an episode within {timeout:.0f} s'
+        response = future.result()
+        return '' if response.success else f'the simulator said: {response.message}'
+
+    def instruct(self, text: str) -> None:
+        """Publishes an instruction for simulator and policy."""
+        self._say.publish(String(data=text))
+
+    def close(self) -> None:
+        """Leaves the ROS graph; closing twice is harmless."""
+        if not self._context.ok():
+            return
+        self._executor.shutdown()
+        self._node.destroy_node()
+        self._context.shutdown()

@@ -6,7 +6,6 @@ With `use_sim_time:=true` the simulator publishes /clock. An empty argument keep
 parameter files; a `params_file` with a section for each node serves both.
 """
 
-from launch import LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     IncludeLaunchDescription,
@@ -18,6 +17,8 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
+
+from launch import LaunchDescription
 
 PACKAGE = 'efficientvla_ros'
 

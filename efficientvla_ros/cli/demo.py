@@ -59,8 +59,10 @@ def command(
     sample_episode(task, seed)  # an unknown task ends here, before anything is started
     try:
         out.mkdir(parents=True, exist_ok=True)
+        for name in ('report.png', 'summary.json'):
+            (out / name).unlink(missing_ok=True)  # of an earlier run
     except OSError as error:
-        raise InputError(f'--out {out}: cannot be made ({error.strerror})') from error
+        raise InputError(f'--out {out}: cannot be used ({error.strerror})') from error
     if domain_id < 0:
         domain_id = _domain_from_environment()
     options = DemoOptions(

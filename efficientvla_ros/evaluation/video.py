@@ -122,6 +122,7 @@ class VideoWriter:
         import av
 
         self._av = av
+        self._path = Path(path)
         self._rate = Fraction(rate).limit_denominator(1000)
         self._stream = None
         self._size: tuple[int, int] | None = None
@@ -129,7 +130,7 @@ class VideoWriter:
         self._pts = 0
         self.frames = 0
         try:
-            Path(path).write_bytes(b'')  # FFmpeg opens the file only with the first picture
+            self._path.write_bytes(b'')  # FFmpeg opens the file only with the first picture
         except OSError as error:
             raise InputError(f'video {path}: cannot be written ({error.strerror})') from error
         self._container = av.open(str(path), 'w', format='mp4', options={'movflags': '+faststart'})
@@ -177,7 +178,7 @@ class VideoWriter:
         self.frames += 1
 
     def close(self) -> None:
-        """Finishes the file; closing twice is harmless."""
+        """Finishes the file, or removes it when it has no picture; closing twice is harmless."""
         if self._container is None:
             return
         container, self._container = self._container, None
@@ -185,3 +186,5 @@ class VideoWriter:
             for packet in self._stream.encode():
                 container.mux(packet)
         container.close()
+        if not self.frames:
+            self._path.unlink(missing_ok=True)

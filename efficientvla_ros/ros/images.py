@@ -17,8 +17,8 @@ _CHANNELS = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, 'bgra8': 4, 'mono8': 1}
 def decode_image(message: Image, camera: str) -> np.ndarray:
     """Returns an image as uint8 [height, width, 3], RGB.
 
-    rgb8, bgr8, rgba8, bgra8 and mono8 come as a read-only view on the message's data, for any
-    valid step; other encodings are converted by cv_bridge, where it is installed.
+    rgb8, bgr8, rgba8, bgra8 and mono8 come as a view on the message's data (not to be written to),
+    for any valid step; other encodings are converted by cv_bridge, where it is installed.
 
     Raises:
         InputError: size, step, amount of data or encoding cannot be used; the line names the
@@ -43,7 +43,6 @@ def decode_image(message: Image, camera: str) -> np.ndarray:
         )
     rows = np.frombuffer(message.data, dtype=np.uint8).reshape(height, step)
     pixels = rows[:, : width * channels].reshape(height, width, channels)
-    pixels.flags.writeable = False
     if channels == 1:
         return np.broadcast_to(pixels, (height, width, 3))
     return pixels[:, :, 2::-1] if message.encoding.startswith('bgr') else pixels[:, :, :3]

@@ -104,6 +104,9 @@ class Inputs:
             profile,
             callback_group=self._group,
             qos_overriding_options=qos.overridable(entity),
+            # The latched subscription to the instruction cannot hear volatile publishers; the
+            # other one does, so rclpy's warning about it would only mislead.
+            event_callbacks=None if entity is None else qos.no_event_callbacks(),
         )
         self._subscriptions.append(subscription)
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
 _BEST_EFFORT = ReliabilityPolicy.BEST_EFFORT
 _RELIABLE = ReliabilityPolicy.RELIABLE
 
@@ -41,3 +46,8 @@ def overridable(entity: str | None = None) -> QoSOverridingOptions:
         entity: tells apart two entities of one node on the same topic.
     """
     return QoSOverridingOptions.with_default_policies(entity_id=entity)
+
+
+def no_event_callbacks() -> SubscriptionEventCallbacks:
+    """No reaction to QoS events, not even rclpy's warning about publishers that do not match."""
+    return SubscriptionEventCallbacks(use_default_callbacks=False)

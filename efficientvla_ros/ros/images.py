@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -83,7 +84,10 @@ def _through_cv_bridge(message: Image, where: str) -> np.ndarray:
             f'({_first_line(error)}), {expected}'
         ) from None
     try:
-        image = np.asarray(CvBridge().imgmsg_to_cv2(message, desired_encoding='rgb8'))
+        bridge = CvBridge()
+        kind, channels = bridge.encoding_to_dtype_with_channels(message.encoding)
+        packed = _without_padding(message, message.width * channels * np.dtype(kind).itemsize)
+        image = np.asarray(bridge.imgmsg_to_cv2(packed, desired_encoding='rgb8'))
     except Exception as error:  # CvBridgeError, cv2.error, KeyError, numpy errors
         raise InputError(
             f'{where}: cannot convert encoding "{encoding}" ({_first_line(error)}), {expected}'
@@ -91,6 +95,25 @@ def _through_cv_bridge(message: Image, where: str) -> np.ndarray:
     if image.dtype != np.uint8 or image.shape != (message.height, message.width, 3):
         raise InputError(f'{where}: encoding "{encoding}" gave no colour image, {expected}')
     return image
+
+
+def _without_padding(message: Image, row: int) -> Image:
+    """The same image with `row` bytes a row: not every cv_bridge looks at the step."""
+    if message.step == row:
+        return message
+    if message.step < row:
+        raise ValueError(f'step is {message.step} bytes, expected at least {row}')
+    rows = np.frombuffer(message.data, dtype=np.uint8).reshape(message.height, message.step)
+    packed = type(message)(
+        header=message.header,
+        height=message.height,
+        width=message.width,
+        encoding=message.encoding,
+        is_bigendian=message.is_bigendian,
+        step=row,
+    )
+    packed.data = array.array('B', rows[:, :row].tobytes())
+    return packed
 
 
 def _first_line(error: BaseException) -> str:

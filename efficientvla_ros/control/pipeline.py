@@ -113,14 +113,18 @@ class ChunkController:
         dropped = int((due <= elapsed + self.config.min_lead).sum())
         self._count(Intervention.STEP_DROPPED, dropped)
         if dropped == len(actions):
-            detail = f'chunk ended {elapsed - due[-1]:.3f} s ago (inference took too long)'
+            late = max(0.0, elapsed - due[-1])
+            detail = f'chunk ended {late:.3f} s ago (inference took too long)'
             return CommandResult(None, HoldReason.CHUNK_EXPIRED, detail, anchor)
         waypoints, reach_error = self._solve(poses, measured, dropped)
         if reach_error > self.config.max_reach_error:
             detail = f'next tool position is {reach_error:.3f} m out of reach'
             return CommandResult(None, HoldReason.UNREACHABLE, detail, anchor)
-        return self._timed(chunk, due[dropped:], waypoints, gripper_values[dropped:], anchor,
-                           measured, now_ns)  # fmt: skip
+        due = due[dropped:]
+        gripper = self._gripper(gripper_values[dropped:], now_ns)
+        positions, velocities = self._timed(chunk.stamp_ns, due, waypoints, measured, now_ns)
+        command = self._with_gripper(chunk.stamp_ns, due, positions, velocities, gripper)
+        return CommandResult(command, anchor=anchor, gripper=gripper)
 
     def _tool_path(self, actions: np.ndarray, anchor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Capped and clamped tool poses [horizon, 4, 4] and gripper values [horizon]."""
@@ -158,29 +162,25 @@ class ChunkController:
 
     def _timed(
         self,
-        chunk: ActionChunk,
+        stamp_ns: int,
         due: np.ndarray,
         waypoints: np.ndarray,
-        gripper_values: np.ndarray,
-        anchor: np.ndarray,
         measured: np.ndarray,
         now_ns: int,
-    ) -> CommandResult:
-        """Limits the velocity from where the arm is now on, and puts the command together."""
-        elapsed = (now_ns - chunk.stamp_ns) * _NS
-        start, start_velocity = self._expected(measured, chunk.stamp_ns, now_ns)
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Positions and velocities [steps left, joints], limited from where the arm is now on."""
+        elapsed = (now_ns - stamp_ns) * _NS
+        start, start_velocity = self._expected(measured, stamp_ns, now_ns)
         speed = np.minimum(self.kinematics.velocity_limits, self.config.max_joint_velocity)
         waypoints, limited = limit_velocity(start, due - elapsed, waypoints, speed)
         self._count(Intervention.JOINT_VELOCITY, limited)
         times = np.concatenate([[elapsed], due])
-        points = np.vstack([start, waypoints])
-        velocities = waypoint_velocities(times, points)
+        positions = np.vstack([start, waypoints])
+        velocities = waypoint_velocities(times, positions)
         velocities[0] = start_velocity
-        times_ns = chunk.stamp_ns + np.round(times * 1e9).astype(np.int64)
-        gripper = self._gripper(gripper_values, now_ns)
-        self._sent = Trajectory(times_ns, points, velocities)
-        command = self._with_gripper(chunk.stamp_ns, due, points[1:], velocities[1:], gripper)
-        return CommandResult(command, anchor=anchor, gripper=gripper)
+        times_ns = stamp_ns + np.round(times * 1e9).astype(np.int64)
+        self._sent = Trajectory(times_ns, positions, velocities)
+        return positions[1:], velocities[1:]
 
     def _expected(
         self, measured: np.ndarray, stamp_ns: int, now_ns: int
@@ -253,10 +253,8 @@ class ChunkController:
         gripper = self.config.gripper_open if is_open else self.config.gripper_closed
         self._sent = Trajectory.hold(target, now_ns)
         self._sent_open = np.array([is_open])
-        return self._with_gripper(
-            now_ns, np.array([duration]), target[None], np.zeros((1, len(target))),
-            np.array([gripper]),
-        )  # fmt: skip
+        times, at_rest = np.array([duration]), np.zeros((1, len(target)))
+        return self._with_gripper(now_ns, times, target[None], at_rest, np.array([gripper]))
 
     def _count(self, intervention: Intervention, steps: int) -> None:
         if steps:

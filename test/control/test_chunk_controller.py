@@ -278,6 +278,18 @@ def test_stop_brakes_along_the_motion_and_keeps_the_grip(controller):
     assert stop.positions[0, 6] == controller.config.gripper_closed
 
 
+def test_stop_knows_the_velocity_that_a_new_command_took_over(kinematics):
+    controller = ChunkController(kinematics, ControlConfig(**UNLIMITED))
+    running = sampled(controller.command(repeated(), HOME, STAMP).command, HOME, STAMP)
+    now_ns = STAMP + 500 * MS
+    observed, _ = running.sample(STAMP + 400 * MS)
+    controller.command(repeated(stamp_ns=STAMP + 400 * MS), observed, now_ns)
+    position, velocity = running.sample(now_ns)
+    assert np.abs(velocity).max() > 0.05
+    stop = controller.stop_command(None, now_ns, duration=0.2)
+    np.testing.assert_allclose(stop.positions[0], position + 0.1 * velocity, atol=1e-3)
+
+
 def test_stopping_again_does_not_let_the_arm_sag(controller):
     controller.command(repeated(), HOME, STAMP)
     first = controller.stop_command(HOME, STAMP + 500 * MS)

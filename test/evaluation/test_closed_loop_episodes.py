@@ -119,9 +119,19 @@ def test_a_policy_that_asks_for_too_much_is_limited_and_the_limits_are_reported(
 
 
 def test_an_episode_repeats_exactly(environment):
-    first, second = (run(environment, [123, 124]) for _ in range(2))
-    for one, other in zip(first, second):
-        assert replace(one, stage_seconds={}) == replace(other, stage_seconds={})
+    first, other, again = run(environment, [123, 124, 123])
+    assert replace(first, stage_seconds={}) == replace(again, stage_seconds={})
+    assert replace(first, stage_seconds={}) != replace(other, stage_seconds={})
+
+
+def test_the_next_observation_waits_for_a_command_that_is_late(environment):
+    (row,) = run(environment, [3], execute_steps=1, latency=0.5)
+    assert row.inferences == -(-row.ticks // 3)
+
+
+def test_steps_that_passed_during_the_latency_are_dropped(environment):
+    (row,) = run(environment, [3], execute_steps=2, latency=0.3)
+    assert row.interventions['step_dropped'] == row.inferences
 
 
 def test_every_inference_is_timed(environment):

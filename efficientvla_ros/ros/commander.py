@@ -94,6 +94,11 @@ class Commander:
         return self._verdict
 
     @property
+    def latched(self) -> bool:
+        """Whether the arm is held until `reset`."""
+        return self._verdict.state in _LATCHED
+
+    @property
     def controller(self) -> ChunkController | None:
         """What makes commands from chunks; None until the arm is known."""
         return self._controller

@@ -92,13 +92,15 @@ class Policy:
 
     def reset(self) -> None:
         """Forgets which image was used last and the failures in a row."""
-        self._last_image = 0
+        self._seen: tuple[int, str] | None = None
         self._failures = 0
 
     def tick(self) -> bool:
         """Plans once and commands the arm, or holds it; False when there is no new image."""
         settings = self._settings()
         epoch = self._commander.epoch
+        if self._commander.latched:
+            return True
         try:
             return self._tick(settings, epoch)
         except _Hold as hold:
@@ -128,9 +130,10 @@ class Policy:
         if frames is None or instruction is None:
             return True  # forgotten between the two lines above: the next tick says so
         self._check_instruction(instruction, settings)
-        if frames[0].number == self._last_image:
+        seen = (frames[0].number, instruction)
+        if seen == self._seen:
             return False
-        self._last_image = frames[0].number
+        self._seen = seen
         chunk = self._plan(frames, instruction)
         self._command(chunk, settings, epoch)
         return True

@@ -1,7 +1,7 @@
 """Parameters of the policy node.
 
-`python -m efficientvla_ros.ros.parameters --write` renews `config/policy.yaml` and
-`docs/parameters.md`; `--check` only says whether they agree with the table.
+`python -m efficientvla_ros.ros.parameters --write` renews the parameter files in `config/` and
+the pages in `docs/` from the tables of all nodes; `--check` only says whether they agree.
 """
 
 from __future__ import annotations
@@ -223,16 +223,19 @@ def compressed_flags(settings: Settings) -> tuple[bool, ...]:
 
 
 def generated_files(root: Path) -> dict[Path, str]:
-    """Returns path -> content of the files made from the table."""
+    """Returns path -> content of the files made from the tables of all nodes."""
+    from efficientvla_ros.ros import tabletop_sim_parameters
+
+    tables = (TABLE, tabletop_sim_parameters.TABLE)
     return {
-        root / TABLE.yaml_file: render_yaml(TABLE),
-        root / TABLE.docs_file: render_markdown(TABLE),
+        **{root / table.yaml_file: render_yaml(table) for table in tables},
+        **{root / table.docs_file: render_markdown(table) for table in tables},
     }
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Writes or checks the generated files; returns the exit code."""
-    parser = argparse.ArgumentParser(description='Files made from the parameter table.')
+    parser = argparse.ArgumentParser(description='Files made from the parameter tables.')
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument('--write', action='store_true', help='renew the files')
     action.add_argument('--check', action='store_true', help='exit 1 when a file is out of date')

@@ -170,7 +170,7 @@ class LiveTabletop:
 
     def precedes_episode(self, stamp_ns: int) -> bool:
         """Whether a stamp is from before the arm was put to the start of this episode."""
-        return 0 < stamp_ns < self.started_ns
+        return 0 < stamp_ns <= self.started_ns  # what is seen of this episode is later
 
     def instruct(self, text: str) -> str:
         """Takes an instruction; the same one again changes nothing.

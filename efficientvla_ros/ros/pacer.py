@@ -41,7 +41,9 @@ class Pacer:
         backlog = -self.remaining()
         if backlog <= self._max_backlog:
             return 0.0
-        self._due += backlog
+        # A full period from now, as at the start: no slot ends before its time.
+        lost = backlog + self._period
+        self._due += lost
         self.overruns += 1
-        self.lost += backlog
-        return backlog
+        self.lost += lost
+        return lost

@@ -30,11 +30,11 @@ class ControlConfig:
 
     execute_steps: int = 2
     min_lead: float = 0.02
-    max_joint_velocity: float = 1.5
-    max_step_translation: float = 0.08
+    max_joint_velocity: float = 2.0
+    max_step_translation: float = 0.06
     max_step_rotation: float = 0.5
-    workspace_min: tuple[float, float, float] = (-1.0, -1.0, 0.0)
-    workspace_max: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    workspace_min: tuple[float, float, float] = (0.05, -0.4, 0.0)
+    workspace_max: tuple[float, float, float] = (0.6, 0.4, 0.5)
     max_reach_error: float = 0.05
     gripper_open: float = 0.045
     gripper_closed: float = 0.0

@@ -26,7 +26,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['efficientvla_ros', 'efficientvla_ros.*']),
-    package_data={'efficientvla_ros': ['weights/**/*']},
+    package_data={'efficientvla_ros': ['ros/*.xml', 'weights/**/*']},
     install_requires=['numpy>=1.23', 'rich>=13', 'typer>=0.12'],
     extras_require={
         'model': MODEL,

@@ -22,7 +22,13 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from efficientvla_ros.control.kinematics import ArmKinematics
 from efficientvla_ros.control.pipeline import ChunkController
 from efficientvla_ros.msg import EpisodeResult
-from efficientvla_ros.simulation.arm import ARM_JOINTS, JOINT_NAMES, TCP_FRAME, arm_urdf
+from efficientvla_ros.simulation.arm import (
+    ARM_JOINTS,
+    HOME_POSITIONS,
+    JOINT_NAMES,
+    TCP_FRAME,
+    arm_urdf,
+)
 from efficientvla_ros.simulation.expert import TableState, plan
 from efficientvla_ros.simulation.scene import OBJECT_MODELS
 from efficientvla_ros.simulation.tasks import Episode, parse_instruction
@@ -144,6 +150,34 @@ def trajectory(
     return message
 
 
+_ANYWHERE = np.array(HOME_POSITIONS) + 0.1
+
+
+def _ragged() -> JointTrajectory:
+    message = trajectory(JOINT_NAMES, [0.5, 1.0], [_ANYWHERE, _ANYWHERE])
+    message.points[1].positions = message.points[1].positions[:3]
+    return message
+
+
+GARBAGE = {
+    'unknown joints': (trajectory([*JOINT_NAMES[:6], 'tail'], [1.0], [_ANYWHERE]), 'tail'),
+    'missing joints': (trajectory(JOINT_NAMES[:6], [1.0], [_ANYWHERE[:6]]), 'gripper'),
+    'a joint twice': (trajectory([*JOINT_NAMES, 'waist'], [1.0], [[*_ANYWHERE, 0.0]]), 'twice'),
+    'not finite': (trajectory(JOINT_NAMES, [1.0], [_ANYWHERE * np.nan]), 'not finite'),
+    'times not increasing': (
+        trajectory(JOINT_NAMES, [1.0, 1.0], [_ANYWHERE, _ANYWHERE]),
+        'strictly increasing',
+    ),
+    'points of different sizes': (_ragged(), 'expected all alike'),
+    'no positions': (trajectory(JOINT_NAMES, [1.0], [[]]), 'shape'),
+    'moving at the end': (
+        trajectory(JOINT_NAMES, [1.0], [_ANYWHERE], velocities=[np.ones(7)]),
+        'not zero',
+    ),
+}
+"""Kind of a useless trajectory -> the message, and a piece of the reason for its rejection."""
+
+
 class TopicExpert:
     """Solves an episode over topics alone: it knows where the objects stood at the start.
 
@@ -195,6 +229,3 @@ class TopicExpert:
                 if state.grips(name):
                     self._held = name, self._objects[name] - tcp
         return state
-
-
-__all__ = ['JOINT_NAMES', 'SIMULATOR', 'SimPeer', 'TopicExpert', 'nanoseconds', 'trajectory']

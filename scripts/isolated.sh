@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Runs a command in a ROS domain of its own that is heard on this machine only.
 set -euo pipefail
-here=$(CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 
 if [ -z "${ROS_DOMAIN_ID:-}" ]; then
-  ROS_DOMAIN_ID=$(python3 "$here/free_domain.py")
+  ROS_DOMAIN_ID=$(python -c \
+    'from efficientvla_ros.cli.demo_processes import free_domain; print(free_domain())')
 fi
 export ROS_DOMAIN_ID
 if [ "${ROS_DISTRO:-}" = humble ]; then

@@ -12,8 +12,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENT_FILES = sorted(ROOT.glob('requirements*.txt'))
-PIP_NAMES = {'cv2': 'opencv-python-headless', 'pinocchio': 'pin'}
-OURS = {'efficientvla_ros'} | {path.stem for path in (ROOT / 'scripts').glob('*.py')}
+PIP_NAMES = {'cv2': 'opencv-python-headless', 'pinocchio': 'pin', 'yaml': 'pyyaml'}
+OWN_FILES = (*(ROOT / 'scripts').glob('*.py'), *(ROOT / 'test').rglob('*.py'))
+OURS = {'efficientvla_ros'} | {path.stem for path in OWN_FILES}
+FOLDERS = ('efficientvla_ros', 'launch', 'scripts', 'test')
 SETUP_ONLY = {'catkin_pkg'}  # comes with colcon; a check does without it where it is missing
 
 
@@ -58,7 +60,7 @@ def test_imported_libraries_are_required():
     known = required | manifest_names() | OURS | SETUP_ONLY | set(sys.stdlib_module_names)
     missing = {
         library: path
-        for library, path in imported_libraries(('efficientvla_ros', 'scripts')).items()
+        for library, path in imported_libraries(FOLDERS).items()
         if library not in known and PIP_NAMES.get(library, library) not in required
     }
     assert missing == {}

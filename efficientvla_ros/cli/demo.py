@@ -146,6 +146,7 @@ def _shortfall(summary, options) -> str:
 def _report(run, options, console) -> None:
     from efficientvla_ros.cli.demo_view import success_line
     from efficientvla_ros.evaluation.demo_report import write_report
+    from efficientvla_ros.evaluation.demo_summary import memory_trend
 
     summary = run.summary
     summary.write_json(options.out / 'summary.json')
@@ -168,6 +169,11 @@ def _report(run, options, console) -> None:
             f'p95 {latest.latency_p95 * 1e3:.0f} ms; {latest.rate:.1f} inferences per second'
         )
         line(f'stages p50/p95 in ms: {stages}')
+        memory = memory_trend(summary.samples)
+        if memory['end_mb'] is not None:
+            slope = memory['slope_mb_per_hour']
+            growth = '' if slope is None else f', growing by {slope:.1f} MB per hour'
+            line(f'memory of the policy node: {memory["end_mb"]:.0f} MB{growth}')
     names = ['report.png', 'summary.json', 'logs/']
     if run.recorder.frames:
         names.insert(0, 'demo.mp4')

@@ -59,28 +59,30 @@ class DemoRecorder:
         """Keeps a few evenly spaced frames of the episode."""
         chosen = [self._frames[i] for i in key_frame_indices(len(self._frames))]
         self._finished.append((row, chosen))
+        # Only what the report will show is kept: a run may have thousands of episodes.
+        self._finished = sorted(self._finished, key=lambda item: _interest(item[0]))[:MAX_STRIPS]
 
     def strips(self) -> list[FilmStrip]:
-        """Rows for the report: episodes with a changed instruction and failures come first."""
-
-        def interest(item: tuple[EpisodeRow, list]) -> int:
-            row = item[0]
-            return 0 if row.instruction_changed else 1 if not row.success else 2
-
-        chosen = sorted(self._finished, key=interest)[:MAX_STRIPS]
-        return [self._strip(*item) for item in sorted(chosen, key=lambda item: item[0].episode)]
-
-    @staticmethod
-    def _strip(row: EpisodeRow, frames: list[tuple[int, np.ndarray]]) -> FilmStrip:
-        changed = ', instruction changed in mid-run' if row.instruction_changed else ''
-        start = frames[0][0] if frames else 0
-        return FilmStrip(
-            title=f'episode {row.episode + 1}: {row.instruction}{changed} - '
-            f'{row.outcome.replace("_", " ")}',
-            frames=[image for _, image in frames],
-            captions=[f'{(stamp - start) * 1e-9:.1f} s' for stamp, _ in frames],
-        )
+        """Rows for the report: changed instructions and failures before other episodes."""
+        return [_strip(*item) for item in sorted(self._finished, key=lambda i: i[0].episode)]
 
     def close(self) -> None:
         """Finishes the video; closing twice is harmless."""
         self._video.close()
+
+
+def _interest(row: EpisodeRow) -> int:
+    if row.instruction_changed:
+        return 0
+    return 2 if row.success else 1
+
+
+def _strip(row: EpisodeRow, frames: list[tuple[int, np.ndarray]]) -> FilmStrip:
+    changed = ', instruction changed in mid-run' if row.instruction_changed else ''
+    start = frames[0][0] if frames else 0
+    return FilmStrip(
+        title=f'episode {row.episode + 1}: {row.instruction}{changed} - '
+        f'{row.outcome.replace("_", " ")}',
+        frames=[image for _, image in frames],
+        captions=[f'{(stamp - start) * 1e-9:.1f} s' for stamp, _ in frames],
+    )

@@ -251,7 +251,6 @@ class DemoRun:
         self._state.policy_state = policy.state + reason
         self._state.instruction = self._client.instruction
         self.summary.stages = policy.stages
-        self.summary.policy_memory = policy.memory
         self.summary.callback_max = policy.callback_max
         if self._first_episode and policy.latency_p50 and now - self._sampled > 0.5:
             self._sampled = now
@@ -261,6 +260,7 @@ class DemoRun:
                     policy.latency_p50,
                     policy.latency_p95,
                     policy.rate,
+                    policy.memory,
                 )
             )
 

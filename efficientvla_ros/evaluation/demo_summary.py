@@ -7,9 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from efficientvla_ros.evaluation.provenance import provenance
 from efficientvla_ros.evaluation.statistics import wilson_interval
 from efficientvla_ros.types import InputError
+
+WARM_AFTER = 60.0
+"""Seconds after which memory is expected to stay as it is."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +64,14 @@ class StatusSample:
         latency_p50: median of camera stamp to published command, seconds.
         latency_p95: its 95th percentile, seconds.
         rate: inferences per second.
+        memory: resident memory of the policy node, bytes.
     """
 
     time: float
     latency_p50: float
     latency_p95: float
     rate: float
+    memory: int = 0
 
 
 @dataclass
@@ -77,7 +84,6 @@ class DemoSummary:
         stages: stages of one inference in the order in which they ran, as last reported.
         samples: the policy's figures over time.
         failure: why the run as a whole did not work, '' when it did.
-        policy_memory: resident memory of the policy node at the end, bytes.
         callback_max: longest callback of the policy node, seconds.
         children: name of a started process -> its measured figures.
     """
@@ -87,7 +93,6 @@ class DemoSummary:
     stages: Sequence[StageLatency] = ()
     samples: list[StatusSample] = field(default_factory=list)
     failure: str = ''
-    policy_memory: int = 0
     callback_max: float = 0.0
     children: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -144,7 +149,7 @@ class DemoSummary:
                 'longest_callback': self.callback_max * 1e3,
             },
             'rate_hz': latest.rate if latest else None,
-            'policy_memory_mb': self.policy_memory / 1e6,
+            'policy_memory': memory_trend(self.samples),
             'processes': self.children,
             'rows': [asdict(row) for row in self.episodes],
         }
@@ -159,3 +164,27 @@ class DemoSummary:
             Path(path).write_text(json.dumps(self.as_dict(), indent=2) + '\n', encoding='utf-8')
         except OSError as error:
             raise InputError(f'summary {path}: cannot be written ({error.strerror})') from error
+
+
+def memory_trend(samples: Sequence[StatusSample]) -> dict[str, float | None]:
+    """How the policy node's memory went: start, end, and growth once everything is warm.
+
+    Returns:
+        `start_mb`, `end_mb`, `seconds` between them, and `slope_mb_per_hour`, a linear fit over
+        what follows the first `WARM_AFTER` seconds; None where there is too little to tell.
+    """
+    samples = [sample for sample in samples if sample.memory]
+    trend: dict[str, float | None] = dict.fromkeys(
+        ('start_mb', 'end_mb', 'slope_mb_per_hour', 'seconds')
+    )
+    if not samples:
+        return trend
+    trend['start_mb'] = samples[0].memory / 1e6
+    trend['end_mb'] = samples[-1].memory / 1e6
+    trend['seconds'] = samples[-1].time - samples[0].time
+    warm = [sample for sample in samples if sample.time - samples[0].time >= WARM_AFTER]
+    if len(warm) >= 2 and warm[-1].time - warm[0].time >= WARM_AFTER:
+        hours = np.array([sample.time for sample in warm]) / 3600.0
+        megabytes = np.array([sample.memory for sample in warm]) / 1e6
+        trend['slope_mb_per_hour'] = float(np.polyfit(hours - hours[0], megabytes, 1)[0])
+    return trend

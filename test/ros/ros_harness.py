@@ -121,6 +121,11 @@ class NodeProcess:
         self._reader.join(timeout)
         return code
 
+    def kill(self) -> None:
+        """Ends the process without a chance to say goodbye."""
+        self._process.kill()
+        self.wait()
+
     def end(self, number: int = signal.SIGINT) -> int:
         """Ends the process in order, by force if it does not; returns the exit code."""
         if self._process.poll() is None:

@@ -1,0 +1,46 @@
+"""`efficientvla benchmark` and `train`: the report holds what was measured; bad input is one line."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+STAGES = ['preprocess', 'vision', 'language', 'action_head', 'postprocess', 'total']
+
+
+def efficientvla(*arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, '-m', 'efficientvla_ros.cli.main', *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=110)
+
+
+def test_the_report_has_every_stage_with_settings_and_hardware(tmp_path):
+    path = tmp_path / 'latency.json'
+    result = efficientvla(
+        'benchmark', '--random-weights', '--runs', 3, '--ddim-steps', 5, '--json', path
+    )
+    assert result.returncode == 0, result.stderr
+    report = json.loads(path.read_text())
+    assert list(report['latency_s']) == STAGES
+    for values in report['latency_s'].values():
+        assert 0.0 < values['p50'] <= values['p95'] <= values['p99']
+    assert report['settings']['ddim_steps'] == 5 and report['settings']['runs'] == 3
+    assert report['hardware']['cpu'] and report['versions']['torch']
+    assert all(stage in result.stdout for stage in STAGES)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (('benchmark', '--model', 'no/model'), 'neither an embedded model'),
+        (('benchmark', '--random-weights', '--instruction', 'fetch'), "'fetch'"),
+        (('benchmark', '--random-weights', '--ddim-steps', 11), 'expected one of 1, 2'),
+        (('train', '--data', 'no/data'), 'expected a recording'),
+        (('train', '--data', '.', '--model', 'huge'), "model 'huge' is unknown"),
+        (('train', '--data', '.', '--settings', 'no.json'), 'no.json'),
+    ],
+)
+def test_bad_input_is_one_line_and_a_usage_exit_code(arguments, message):
+    result = efficientvla(*arguments)
+    assert result.returncode == 2
+    assert message in result.stderr and 'Traceback' not in result.stderr

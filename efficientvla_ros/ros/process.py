@@ -36,7 +36,11 @@ def run(factory: Callable[[], Node], args: list[str] | None = None) -> int:
     signals = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, _handler(stop)) for number in signals]
     try:
-        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+        try:
+            rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+        except Exception as error:  # arguments or parameter files that rcl cannot parse
+            print(f'error: ROS cannot be initialised: {_one_line(error)}', file=sys.stderr)
+            return 1
         try:
             node = factory()
         except InputError as error:
@@ -85,6 +89,9 @@ def _spin_executor(executor: MultiThreadedExecutor, node: Node, stop: threading.
             break
         except Exception as error:
             # E.g. Humble raises when a lifecycle transition is asked for that is not possible.
-            text = ' '.join(str(error).split())[:300]
-            node.get_logger().error(f'callback failed: {type(error).__name__}: {text}')
+            node.get_logger().error(f'callback failed: {type(error).__name__}: {_one_line(error)}')
     stop.set()
+
+
+def _one_line(error: BaseException) -> str:
+    return ' '.join(str(error).split())[:300]

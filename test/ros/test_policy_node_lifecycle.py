@@ -219,6 +219,10 @@ def test_unknown_and_wrong_parameters_are_named_at_start(start_policy, make_robo
     process = start_policy('-r', '__ns:=/typo', '--params-file', str(file))
     process.wait_for_line('"safety.max_imag_age" is unknown.*did you mean "safety.max_image_age"')
     file.write_text('/**:\n  ros__parameters:\n    safety:\n      max_image_age: soon\n')
+    process = start_policy('-r', '__ns:=/none', '--params-file', str(tmp_path / 'none.yaml'))
+    assert process.wait() == 1
+    assert 'error: ROS cannot be initialised' in process.output
+    assert 'Traceback' not in process.output
     process = start_policy('-r', '__ns:=/wrong', '--params-file', str(file))
     assert process.wait() == 1
     assert "parameter safety.max_image_age: got 'soon', expected double" in process.output

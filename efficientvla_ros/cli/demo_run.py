@@ -67,9 +67,11 @@ class DemoInterruptedError(Exception):
 
 
 def change_episodes(episodes: int, changes: int = CHANGES) -> set[int]:
-    """Episodes (from 0) whose instruction is changed, spread over the run."""
-    changes = min(changes, episodes)
-    return {(2 * k + 1) * episodes // (2 * changes) for k in range(changes)}
+    """Episodes (from 0) whose instruction is changed: spread over the run, not the first one."""
+    if episodes <= changes:
+        return set(range(episodes))
+    rest = episodes - 1
+    return {1 + (2 * k + 1) * rest // (2 * changes) for k in range(changes)}
 
 
 class DemoRun:

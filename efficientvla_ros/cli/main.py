@@ -21,6 +21,9 @@ COMMANDS = {
 
 EXIT_USAGE = 2
 
+_ROS_PACKAGES = ('rclpy', 'rcl_interfaces', 'std_msgs', 'std_srvs', 'sensor_msgs')
+_DISTRIBUTIONS = {'cv2': 'opencv-python-headless', 'pinocchio': 'pin'}
+
 
 class LazyCommand(TyperCommand):
     """Stands for a sub-command in the overview and loads its module when it is called."""
@@ -64,13 +67,16 @@ def efficientvla() -> None:
     """Vision-language-action policies for ROS 2 robot arms."""
 
 
-def _missing_module(error: ModuleNotFoundError) -> str:
-    name = error.name or str(error)
-    if name.startswith('efficientvla_ros.cli.'):
-        return f'sub-command {name.rsplit(".", 1)[-1]!r} is not part of this installation'
-    if name.startswith('efficientvla_ros.msg') or name in {'rclpy', 'std_msgs', 'sensor_msgs'}:
-        return f'{name} is missing: source the ROS 2 workspace, or use `make demo`'
-    return f'the Python package {name!r} is missing: pip install {name}'
+def _missing_module(name: str) -> str:
+    """Says what to do about a module that cannot be found; '' for one of our own."""
+    if name in (f'efficientvla_ros.cli.{command}' for command in COMMANDS):
+        return f'sub-command "{name.rsplit(".", 1)[-1]}" is not part of this installation'
+    package = name.split('.', 1)[0]
+    if package in _ROS_PACKAGES or name.startswith('efficientvla_ros.msg'):
+        return f'"{name}" is missing: source ROS 2 and the workspace first, or use `make demo`'
+    if package == 'efficientvla_ros':
+        return ''
+    return f'"{name}" is missing: pip install {_DISTRIBUTIONS.get(package, package)}'
 
 
 def main() -> None:
@@ -81,7 +87,10 @@ def main() -> None:
         print(f'error: {error}', file=sys.stderr)
         sys.exit(EXIT_USAGE)
     except ModuleNotFoundError as error:
-        print(f'error: {_missing_module(error)}', file=sys.stderr)
+        advice = _missing_module(error.name or '')
+        if not advice:
+            raise
+        print(f'error: {advice}', file=sys.stderr)
         sys.exit(EXIT_USAGE)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efficientvla_ros.ros.pacer import Pacer
@@ -49,6 +49,7 @@ def test_a_long_stall_is_given_up_and_the_next_slot_is_a_full_period_away():
     assert (pacer.overruns, pacer.lost) == (1, lost)
 
 
+@settings(deadline=None)  # a loaded machine is no failure
 @given(st.lists(st.floats(0.0, 1.0), max_size=60))
 def test_slots_run_plus_time_given_up_never_get_ahead_of_the_clock(delays):
     clock = Clock()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import rclpy
+from rclpy.exceptions import InvalidHandle
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
@@ -87,6 +88,8 @@ def _spin_executor(executor: MultiThreadedExecutor, node: Node, stop: threading.
             executor.spin_once(timeout_sec=1.0)
         except ExternalShutdownException:
             break
+        except InvalidHandle:
+            continue  # what was about to run was destroyed by another thread, as at cleanup
         except Exception as error:
             # E.g. Humble raises when a lifecycle transition is asked for that is not possible.
             node.get_logger().error(f'callback failed: {type(error).__name__}: {_one_line(error)}')

@@ -21,7 +21,7 @@ from efficientvla_ros.ros.policy import Policy
 from efficientvla_ros.ros.status import Telemetry
 from efficientvla_ros.ros.timing import timed
 
-_WATCHDOG_PERIOD = 0.05
+_WATCHDOG_PERIOD = 0.1
 
 
 class PolicyRunner:

@@ -122,7 +122,7 @@ def test_a_bad_frame_is_named_in_one_line_and_the_arm_is_held(running, image, co
     robot.restore()
     # A kind of complaint is repeated every ten seconds at most, also when it comes back.
     process.wait_for_line(f'bad_image: camera "camera": .*{complaint}')
-    assert len(process.lines('bad_image', before)) <= 1
+    assert len(process.lines('holding: bad_image', before)) <= 1
 
 
 def test_a_silent_camera_holds_the_arm_once_and_its_return_resumes(running):

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
@@ -132,7 +133,7 @@ class Inputs:
                 return None
             return tuple(self._frames[camera] for camera in self._cameras)
 
-    def arm_at(self, stamp_ns: int):
+    def arm_at(self, stamp_ns: int) -> np.ndarray | None:
         """Positions [joints] of the arm at a time in ns, interpolated; None when not known."""
         positions = self.joints.at(stamp_ns)
         return None if positions is None else positions[: len(self._arm)]

@@ -206,6 +206,14 @@ def test_compressed_images_are_used_and_damaged_ones_named(start_policy, make_ro
     process.wait_for_line(r'10 bytes of compressed image \("jpeg"\) cannot be decoded')
 
 
+def test_a_wrong_number_of_cameras_is_named(start_policy, checkpoints):
+    process = start_policy(
+        '-r', '__ns:=/cameras', '-p', f'model.path:={checkpoints["good"]}',
+        '-p', 'autostart:=true', '-p', 'cameras.names:=[left, right]',
+    )  # fmt: skip
+    process.wait_for_line('cameras.names: got 2 cameras .*model tabletop expects 1: camera')
+
+
 def test_a_parameter_file_with_the_defaults_is_accepted(start_policy, make_robot):
     process = start_policy('-r', '__ns:=/yaml', '--params-file', str(ROOT / 'config/policy.yaml'))
     robot = make_robot('yaml')

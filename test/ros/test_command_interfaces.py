@@ -84,12 +84,16 @@ def test_the_gripper_gets_a_trajectory_of_its_own(bench):
 
 @pytest.mark.parametrize('bench', ['position'], indirect=True)
 def test_the_gripper_position_is_sent_when_it_changes(bench):
-    for value in (0.04, 0.04, 0.0, 0.0):
+    for number, value in enumerate((0.04, 0.04, 0.0, 0.0), start=1):
         bench.send(value)
         # One after the other: these topics keep the newest message only.
-        expected = 1 if value else 2
-        bench.spin_until(lambda n=expected: len(bench.heard['gripper_command']) >= n)
-    bench.spin_until(lambda: len(bench.heard['joint_trajectory']) == 4)
+        changes = 1 if value else 2
+        bench.spin_until(
+            lambda n=number, c=changes: (
+                len(bench.heard['joint_trajectory']) == n
+                and len(bench.heard['gripper_command']) >= c
+            )
+        )
     assert [list(m.data) for m in bench.heard['gripper_command']] == [[0.04], [0.0]]
 
 

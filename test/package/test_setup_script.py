@@ -296,3 +296,23 @@ def test_missing_packages_of_the_distribution_are_named(without_root):
     assert 'ros-jazzy-sensor-msgs' in result.stdout
     assert 'ros-jazzy-rclpy' not in result.stdout
     assert 'ros-jazzy-python3' not in result.stdout
+
+
+def test_root_installs_what_is_missing_without_sudo(without_root):
+    tools = without_root.root / 'bin'
+    (tools / 'id').write_text('#!/bin/sh\necho 0\n')
+    (tools / 'apt-get').write_text('#!/bin/sh\necho "apt-get $*" >>"$CALLS"\n')
+    calls = without_root.calls(PATH=f'{tools}:/usr/bin:/bin', EFFICIENTVLA_SKIP_APT='0')
+    assert calls[0].startswith('apt-get update')
+    assert calls[1].startswith('apt-get install -y')
+    assert 'libegl1 libegl-mesa0 libgl1-mesa-dri' in calls[1]
+
+
+def test_failed_installation_is_said_and_tried_again(without_root):
+    tools = without_root.root / 'bin'
+    (tools / 'id').write_text('#!/bin/sh\necho 0\n')
+    settings = {'PATH': f'{tools}:/usr/bin:/bin', 'EFFICIENTVLA_SKIP_APT': '0'}
+    result, calls = without_root.setup(**settings)
+    assert 'apt-get could not install them' in result.stdout
+    assert kinds(calls)[-1] == 'colcon'
+    assert not (without_root.root / '.venv' / '.setup' / 'system').exists()

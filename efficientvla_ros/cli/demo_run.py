@@ -23,6 +23,7 @@ CHANGE_AFTER = 1.0
 
 SHOW_OUTCOME = 1.0
 STALE_CAMERA = 10.0
+START_EPISODE = 10.0
 _TICK = 0.05
 _NS = 1_000_000_000
 
@@ -162,7 +163,7 @@ class DemoRun:
             waiting_for = 'the model' if client.simulator_present else 'the simulator'
             self._phase(f'waiting for {waiting_for} ({waited:.0f} s)')
             self._step()
-            if client.policy is not None and client.policy.state == 'error':
+            if client.policy is not None and client.policy.failed_to_start:
                 raise DemoError(
                     f'the policy reports: {client.policy.last_error}', self._children[1].log_tail()
                 )
@@ -177,10 +178,7 @@ class DemoRun:
         client, state = self._client, self._state
         before_ns = client.image_stamp_ns
         self.recorder.begin_episode()
-        problem = client.start_episode()
-        if problem:
-            self._check_children()
-            raise DemoError(problem)
+        self._ask_for_episode()
         state.phase, state.episode, state.changed, state.elapsed = '', index, False, 0.0
         episode = sample_episode(self._options.task, self._options.seed + index)
         started = time.monotonic()
@@ -199,6 +197,19 @@ class DemoRun:
             if time.monotonic() - started > limit:
                 raise DemoError(f'episode {index + 1} did not end within {limit:.0f} s')
         self._finish_episode(index)
+
+    def _ask_for_episode(self) -> None:
+        deadline = time.monotonic() + START_EPISODE
+        self._client.ask_for_episode()
+        while (problem := self._client.episode_answer()) is None:
+            self._step()
+            if time.monotonic() > deadline:
+                raise DemoError(
+                    f'the simulator did not start an episode within {START_EPISODE:.0f} s',
+                    self._children[0].log_tail(),
+                )
+        if problem:
+            raise DemoError(problem)
 
     def _finish_episode(self, index: int) -> None:
         message = self._client.results.popleft()

@@ -64,6 +64,11 @@ class PolicyView:
         """The policy commands the arm as soon as it has what it needs."""
         return self.state in ('running', 'holding')
 
+    @property
+    def failed_to_start(self) -> bool:
+        """It does not become active by itself any more: `last_error` says why."""
+        return self.state == 'error' or bool(self.last_error and not self.active)
+
     @classmethod
     def from_message(cls, message: PolicyStatus) -> PolicyView:
         """Reads a status message."""
@@ -87,7 +92,7 @@ class PolicyView:
 class DemoClient:
     """Watches simulator and policy; starts episodes and changes instructions.
 
-    Not a thread: nothing arrives except in `spin` and `start_episode`.
+    Not a thread: nothing arrives except in `spin`.
 
     Attributes:
         policy: the policy's newest status, None before the first.
@@ -159,19 +164,16 @@ class DemoClient:
         """The simulator's services were discovered."""
         return self._reset.service_is_ready()
 
-    def start_episode(self, timeout: float = 10.0) -> str:
-        """Has the simulator start its next episode.
-
-        Returns:
-            '' when it did, else one line that says what went wrong.
-        """
+    def ask_for_episode(self) -> None:
+        """Asks the simulator for its next episode; `spin` until `episode_answer` is not None."""
         self.results.clear()
-        future = self._reset.call_async(Trigger.Request())
-        self._executor.spin_until_future_complete(future, timeout_sec=timeout)
-        if not future.done():
-            self._reset.remove_pending_request(future)
-            return f'the simulator did not start an episode within {timeout:.0f} s'
-        response = future.result()
+        self._request = self._reset.call_async(Trigger.Request())
+
+    def episode_answer(self) -> str | None:
+        """'' once the episode has started, a line that says why not, None while waiting."""
+        if not self._request.done():
+            return None
+        response = self._request.result()
         return '' if response.success else f'the simulator said: {response.message}'
 
     def instruct(self, text: str) -> None:

@@ -79,6 +79,10 @@ class TabletopSimNode(Node):
         self._advertise()
         self._subscribe()
         self._description.publish(String(data=arm_urdf()))
+        self.get_logger().info(
+            f'ready: task {settings["task"]}, camera {self._sim.width} x {self._sim.height} at '
+            f'{settings["camera.rate"]:g} Hz'
+        )
 
     def _advertise(self) -> None:
         def publisher(kind, topic, profile):

@@ -1,4 +1,4 @@
-"""`efficientvla benchmark` and `train`: the report holds what was measured; bad input is one line."""
+"""Benchmark and train from the shell: a report of what was measured; bad input is one line."""
 
 import json
 import subprocess

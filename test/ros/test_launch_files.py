@@ -164,8 +164,9 @@ def test_demo_starts_both_and_the_simulator_is_the_clock(classes):
 @pytest.mark.skipif(not HAS_LAUNCH, reason='launch_ros is not installed')
 @pytest.mark.parametrize('path', FILES, ids=names)
 def test_file_is_understood_by_launch_itself(path):
-    from launch import LaunchContext, LaunchDescription
     from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+    from launch import LaunchContext, LaunchDescription
 
     description = PythonLaunchDescriptionSource(str(path)).get_launch_description(LaunchContext())
     assert isinstance(description, LaunchDescription)

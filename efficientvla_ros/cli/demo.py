@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -104,18 +105,18 @@ def _run(options, headless: bool) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda got, _: received.append(got))
     console = Console(highlight=False)
-    view = make_view(console, headless)
-    run = DemoRun(options, view, lambda: bool(received))
     detail = ''
-    try:
-        run.execute()
-    except DemoInterruptedError:
-        run.summary.failure = 'interrupted'
-    except DemoError as error:
-        run.summary.failure, detail = str(error), error.detail
-    finally:
-        view.close()
-        run.close()
+    with contextlib.ExitStack() as cleanup:
+        view = make_view(console, headless)
+        cleanup.callback(view.close)
+        run = DemoRun(options, view, lambda: bool(received))
+        cleanup.callback(run.close)
+        try:
+            run.execute()
+        except DemoInterruptedError:
+            run.summary.failure = 'interrupted'
+        except DemoError as error:
+            run.summary.failure, detail = str(error), error.detail
     if received:
         console.print(f'interrupted after {len(run.summary.episodes)} episodes', markup=False)
         return 128 + received[0]

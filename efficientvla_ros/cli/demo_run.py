@@ -239,7 +239,7 @@ class DemoRun:
         self._client.spin(_TICK)
         if self._interrupted():
             raise DemoInterruptedError
-        self._check_children()
+        self._check_nodes()
         now = time.monotonic()
         if self._first_episode and now - self._client.image_time > STALE_CAMERA:
             raise DemoError(
@@ -250,7 +250,10 @@ class DemoRun:
             self._shown = now
             self._view.update(self._state)
 
-    def _check_children(self) -> None:
+    def _check_nodes(self) -> None:
+        policy = self._client.policy
+        if self._first_episode and policy is not None and policy.state == 'error':
+            raise DemoError(f'the policy reports: {policy.last_error}')
         for child in self._children:
             ended = child.how_it_ended()
             if ended:

@@ -198,6 +198,7 @@ class TabletopSimNode(Node):
         if limit and self._world.index + 1 >= limit:
             return False
         cut_short = self._world.start_episode()
+        self._instructions.clear()  # they were meant for the episode before
         if cut_short is not None:
             self._report(cut_short)
         self._instruction.publish(String(data=self._world.instruction))

@@ -169,6 +169,13 @@ def test_a_crashed_node_ends_the_demo_with_its_last_words(demo, name):
     run.wait_for(f'[{name}]')  # the tail of its log
 
 
+def test_a_policy_that_gives_up_in_mid_run_ends_the_demo_with_the_reason(demo, checkpoints):
+    run = demo('--episodes', '3', '--model', str(checkpoints['nan']))
+    assert run.process.wait(120.0) == 1
+    assert 'error: the policy reports: ' in run.wait_for('error: ')
+    assert len([line for line in run.lines if line.startswith('episode ')]) < 3
+
+
 def test_damaged_weights_end_the_demo_with_the_reason(demo, checkpoints):
     run = demo('--episodes', '3', '--model', str(checkpoints['corrupt']))
     assert run.process.wait(120.0) == 1

@@ -1,0 +1,129 @@
+"""The results in README, written from the committed reports so that no number is typed by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from efficientvla_ros.evaluation.report import describe
+from efficientvla_ros.types import InputError
+
+START, END = '<!-- results: start -->', '<!-- results: end -->'
+EVALUATIONS = ('pick.json', 'pick_swapped.json', 'pick_camera_2px.json')
+BENCHMARK, DEMO, SOAK = 'benchmark_cpu.json', 'demo.json', 'soak.json'
+
+
+def render(folder: Path) -> str:
+    """Returns the results as Markdown.
+
+    Args:
+        folder: holds the reports named in this module.
+
+    Raises:
+        InputError: a report is missing or cannot be read.
+    """
+    evaluations = [_read(folder / name) for name in EVALUATIONS]
+    benchmark, demo, soak = (_read(folder / name) for name in (BENCHMARK, DEMO, SOAK))
+    parts = [
+        f'Measured on {_machine(evaluations[0])}, by the commands of this package; the reports lie '
+        f'in [docs/reports](docs/reports).',
+        _closed_loop(evaluations, demo),
+        _latency(benchmark),
+        _node(soak),
+    ]
+    return '\n\n'.join(parts) + '\n'
+
+
+def insert(page: str, results: str) -> str:
+    """Returns a page with its results section replaced.
+
+    Raises:
+        InputError: the page has no results section.
+    """
+    before, start, rest = page.partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end:
+        raise InputError(f'the page has no "{START}" ... "{END}" section')
+    return f'{before}{START}\n\n{results}\n{END}{after}'
+
+
+def _closed_loop(evaluations: list[dict], demo: dict) -> str:
+    lines = [
+        '| closed loop, unseen seeds | success | Wilson 95 % | wrong object lifted |',
+        '|---|---|---|---|',
+    ]
+    for report in evaluations:
+        summary = report['summary']
+        lines.append(
+            _success_row(
+                f'in process: {describe(report["settings"])}',
+                summary['successes'], summary['episodes'], summary['wilson_95'],
+                summary['wrong_object'],
+            )
+        )  # fmt: skip
+    changes = demo['instruction_changes']
+    wrong = sum(row['outcome'] == 'wrong_object' for row in demo['rows'])
+    name = (
+        f'over ROS 2 (`make demo`), {changes["applied"]} with the instruction changed in mid-run'
+    )
+    lines.append(
+        _success_row(name, demo['successes'], demo['episodes'], demo['success_interval_95'], wrong)
+    )
+    return '\n'.join(lines)
+
+
+def _success_row(name: str, successes: int, episodes: int, interval: list[float], wrong: int):
+    low, high = interval
+    return f'| {name} | {successes}/{episodes} | {low:.1%} to {high:.1%} | {wrong} |'
+
+
+def _latency(benchmark: dict) -> str:
+    settings = benchmark['settings']
+    threads = settings['threads']
+    height, width = settings['image']
+    head = (
+        f'Latency of one plan (`make bench`, {threads} thread{"s" if threads > 1 else ""}, '
+        f'{width}x{height} image), ms:'
+    )
+    stages = benchmark['latency_s']
+    lines = [
+        '| | ' + ' | '.join(stages) + ' |',
+        '|---' * (len(stages) + 1) + '|',
+    ]
+    for name in ('p50', 'p95', 'p99'):
+        cells = ' | '.join(f'{1e3 * values[name]:.1f}' for values in stages.values())
+        lines.append(f'| {name} | {cells} |')
+    return head + '\n\n' + '\n'.join(lines)
+
+
+def _node(soak: dict) -> str:
+    latency, memory = soak['latency_ms'], soak['policy_memory']
+    lines = [
+        f'The node in a run of {memory["seconds"] / 60:.0f} minutes with the simulator on the same '
+        f'machine ({soak["successes"]}/{soak["episodes"]} episodes):',
+        '',
+        '| | |',
+        '|---|---|',
+        f'| camera stamp to published command, p50 / p95 '
+        f'| {latency["camera_to_command_p50"]:.0f} / {latency["camera_to_command_p95"]:.0f} ms |',
+        f'| callbacks of the node, p95 / longest '
+        f'| {latency["callback_p95"]:.2f} / {latency["longest_callback"]:.2f} ms |',
+        f'| resident memory, start / end | {memory["start_mb"]:.0f} / {memory["end_mb"]:.0f} MB |',
+        f'| growth of memory after the first minute | {memory["slope_mb_per_hour"]:.1f} MB/h |',
+    ]
+    return '\n'.join(lines)
+
+
+def _machine(report: dict) -> str:
+    hardware = report['hardware']
+    return (
+        f'{hardware["cores"]} cores of {hardware["cpu"]}, {hardware["memory_gb"]:.0f} GB, '
+        f'no GPU, {report["created"][:10]}'
+    )
+
+
+def _read(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f'report {path}: cannot be read ({error})') from error

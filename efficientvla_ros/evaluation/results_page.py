@@ -25,8 +25,8 @@ def render(folder: Path) -> str:
     evaluations = [_read(folder / name) for name in EVALUATIONS]
     benchmark, demo, soak = (_read(folder / name) for name in (BENCHMARK, DEMO, SOAK))
     parts = [
-        f'Measured on {_machine(evaluations[0])}, by the commands of this package; the reports lie '
-        f'in [docs/reports](docs/reports).',
+        f'Measured on {_machine(evaluations[0])}, by the commands of this package; '
+        f'the reports lie in [docs/reports](docs/reports).',
         _closed_loop(evaluations, demo),
         _latency(benchmark),
         _node(soak),
@@ -99,8 +99,8 @@ def _latency(benchmark: dict) -> str:
 def _node(soak: dict) -> str:
     latency, memory = soak['latency_ms'], soak['policy_memory']
     lines = [
-        f'The node in a run of {memory["seconds"] / 60:.0f} minutes with the simulator on the same '
-        f'machine ({soak["successes"]}/{soak["episodes"]} episodes):',
+        f'The node in a run of {memory["seconds"] / 60:.0f} minutes with the simulator on the '
+        f'same machine ({soak["successes"]}/{soak["episodes"]} episodes):',
         '',
         '| | |',
         '|---|---|',

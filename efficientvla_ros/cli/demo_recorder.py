@@ -78,11 +78,9 @@ def _interest(row: EpisodeRow) -> int:
 
 
 def _strip(row: EpisodeRow, frames: list[tuple[int, np.ndarray]]) -> FilmStrip:
-    changed = ', instruction changed in mid-run' if row.instruction_changed else ''
     start = frames[0][0] if frames else 0
     return FilmStrip(
-        title=f'episode {row.episode + 1}: {row.instruction}{changed} - '
-        f'{row.outcome.replace("_", " ")}',
+        title=f'episode {row.episode + 1}: {row.asked} - {row.outcome.replace("_", " ")}',
         frames=[image for _, image in frames],
         captions=[f'{(stamp - start) * 1e-9:.1f} s' for stamp, _ in frames],
     )

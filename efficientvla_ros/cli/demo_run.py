@@ -196,7 +196,7 @@ class DemoRun:
                 state.changed = True
             if time.monotonic() - started > limit:
                 raise DemoError(f'episode {index + 1} did not end within {limit:.0f} s')
-        self._finish_episode(index)
+        self._finish_episode(index, episode)
 
     def _ask_for_episode(self) -> None:
         deadline = time.monotonic() + START_EPISODE
@@ -211,7 +211,7 @@ class DemoRun:
         if problem:
             raise DemoError(problem)
 
-    def _finish_episode(self, index: int) -> None:
+    def _finish_episode(self, index: int, episode: Episode) -> None:
         message = self._client.results.popleft()
         row = EpisodeRow(
             episode=index,
@@ -224,6 +224,7 @@ class DemoRun:
             lifted_object=message.lifted_object,
             steps=message.steps,
             duration=message.duration,
+            first_instruction=episode.instruction,
         )
         self.summary.episodes.append(row)
         self.recorder.end_episode(row)

@@ -76,10 +76,9 @@ def success_line(summary: DemoSummary) -> str:
 
 def episode_line(row: EpisodeRow, episodes: int) -> str:
     """One finished episode in words."""
-    changed = ' (instruction changed in mid-run)' if row.instruction_changed else ''
     lifted = f', lifted {row.lifted_object}' if row.outcome == 'wrong_object' else ''
     return (
-        f'episode {row.episode + 1}/{episodes}  {row.instruction}{changed}: '
+        f'episode {row.episode + 1}/{episodes}  {row.asked}: '
         f'{row.outcome.replace("_", " ")}{lifted} after {row.duration:.1f} s'
     )
 

@@ -32,6 +32,7 @@ class EpisodeRow:
         lifted_object: name of the lifted object, '' when none was.
         steps: control periods that passed.
         duration: simulated seconds.
+        first_instruction: what was asked for at the start.
     """
 
     episode: int
@@ -44,6 +45,14 @@ class EpisodeRow:
     lifted_object: str
     steps: int
     duration: float
+    first_instruction: str = ''
+
+    @property
+    def asked(self) -> str:
+        """The instruction in words, e.g. 'pick orange -> pick red can' where it changed."""
+        if self.instruction_changed:
+            return f'{self.first_instruction} -> {self.instruction}'
+        return self.instruction
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,9 @@ def console(terminal: bool) -> Console:
 
 def row(success: bool = True, changed: bool = False) -> EpisodeRow:
     outcome, lifted = ('success', 'orange') if success else ('wrong_object', 'red can')
-    return EpisodeRow(2, 7, 'pick orange', changed, changed, success, outcome, lifted, 20, 4.2)
+    return EpisodeRow(
+        2, 7, 'pick orange', changed, changed, success, outcome, lifted, 20, 4.2, 'pick red can'
+    )
 
 
 @pytest.fixture
@@ -92,7 +94,7 @@ def test_plain_view_prints_each_event_once(state):
     view.close()
     assert out.file.getvalue().splitlines() == [
         'waiting for the model',
-        'episode 3/12  pick orange (instruction changed in mid-run): success after 4.2 s; '
+        'episode 3/12  pick red can -> pick orange: success after 4.2 s; '
         '1 of 2 (50 %, 95 % interval 9-91 %)',
     ]
 

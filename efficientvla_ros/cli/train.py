@@ -10,7 +10,9 @@ import typer
 
 
 def command(
-    data: Annotated[Path, typer.Option(help='Folder made by `efficientvla record`.')],
+    data: Annotated[
+        list[Path], typer.Option(help='Folder made by `efficientvla record`; may be repeated.')
+    ],
     out: Annotated[
         Path,
         typer.Option(help='Run folder: state, metrics, curves. A run that is there is resumed.'),
@@ -22,6 +24,9 @@ def command(
     ] = None,
     export: Annotated[
         Path | None, typer.Option(help='Write the trained checkpoint folder here.')
+    ] = None,
+    start: Annotated[
+        Path | None, typer.Option(help='Run folder whose weights are trained further.')
     ] = None,
     device: Annotated[str, typer.Option(help='cpu, cuda or cuda:N.')] = 'cpu',
     workers: Annotated[
@@ -48,6 +53,7 @@ def command(
                 out,
                 device=device,
                 workers=workers,
+                start=start,
                 progress=progress,
             )
     except (InputError, OSError, ValueError) as error:

@@ -1,12 +1,14 @@
-"""One demonstration: the expert acts under disturbances, every frame is labelled afresh.
+"""One demonstration: the expert or a policy acts, every frame is labelled by the expert afresh.
 
 The labels are the expert's plans from the measured state, for every object on the table. The
 executed motion may therefore be disturbed at will: frames show the states that a policy gets into
-when its chunks arrive late, when it misses, or when the instruction changes under way.
+when its chunks arrive late, when it misses, or when the instruction changes under way. A trained
+policy may also act itself, so that its own mistakes are labelled (DAgger, Ross et al. 2011).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -34,6 +36,9 @@ from efficientvla_ros.simulation.tasks import (
 )
 from efficientvla_ros.types import ACTION_DIM, ActionChunk
 
+Actor = Callable[[np.ndarray, str], np.ndarray]
+"""A policy: image uint8 [height, width, 3] and instruction to actions [steps, 7]."""
+
 _EXECUTED_STEPS = 4
 _LOWEST_TARGET = 0.020  # m: disturbed targets keep the finger tips off the table
 
@@ -55,6 +60,9 @@ class Disturbances:
             displacement, drawn for each frame, and the limit of its rotation.
         steady_rate: share of frames without camera displacement.
         light: range of the intensity of the lights.
+        acting: range of the share of plans that come from the policy, where one acts; drawn for
+            each episode.
+        acting_frames: longest episode in which a policy acts, frames.
     """
 
     noise: float = 0.006
@@ -72,6 +80,8 @@ class Disturbances:
     camera_position: float = 0.007
     steady_rate: float = 0.15
     light: tuple[float, float] = (0.85, 1.15)
+    acting: tuple[float, float] = (0.3, 1.0)
+    acting_frames: int = 24
 
 
 @dataclass
@@ -107,11 +117,23 @@ class Demonstrator:
     """Makes demonstrations from seeds; owns an environment. For one thread."""
 
     def __init__(
-        self, task: str = 'pick', image_size: int = 224, disturbances: Disturbances | None = None
+        self,
+        task: str = 'pick',
+        image_size: int = 224,
+        disturbances: Disturbances | None = None,
+        actor: Actor | None = None,
     ) -> None:
-        """Sets up simulator and controller; the images are square, `image_size` pixels wide."""
+        """Sets up simulator and controller.
+
+        Args:
+            task: name of the task.
+            image_size: side of the square images, pixels.
+            disturbances: how the motion is disturbed.
+            actor: a policy that makes part of the plans; None leaves all to the expert.
+        """
         self.environment = TabletopEnvironment(image_size, image_size, task)
         self.disturbances = disturbances or Disturbances()
+        self._actor = actor
         self._task = task
         self._kinematics = ArmKinematics(arm_urdf(), ARM_JOINTS, TCP_FRAME)
         self._chunks = ChunkController(self._kinematics, gripper_joint=GRIPPER_JOINT)
@@ -128,23 +150,18 @@ class Demonstrator:
         self._chunks.reset()
         events = _Events(settings, rng)
         demonstration = Demonstration(seed)
-        frame = 0
-        while environment.outcome is None:
+        frames = settings.acting_frames if self._actor else environment.episode.max_steps
+        for frame in range(frames):
+            if environment.outcome is not None:
+                break
             if frame == events.switch_at:
-                environment.set_target(
-                    str(
-                        rng.choice(
-                            [
-                                name
-                                for name in environment.episode.objects
-                                if name != environment.target
-                            ]
-                        )
-                    )
-                )
+                environment.set_target(str(rng.choice(environment.episode.distractors)))
             actions = self._record(demonstration, rng)
-            self._execute(events.disturb(actions, frame), rng)
-            frame += 1
+            if self._actor and rng.random() < events.acting:
+                actions = self._actor(demonstration.images[-1], environment.instruction)
+            else:
+                actions = events.disturb(actions, frame)
+            self._execute(actions, rng)
         demonstration.success = environment.outcome == SUCCESS
         return demonstration
 
@@ -195,9 +212,10 @@ class Demonstrator:
         periods = float(rng.uniform(*settings.interval)) / CONTROL_PERIOD
         if rng.random() < settings.long_interval_rate:
             periods += 1.0
-        height = environment.sim.tcp_pose()[2, 3]
         actions = actions[:_EXECUTED_STEPS].copy()
-        actions[0, 2] = max(actions[0, 2], _LOWEST_TARGET - height)
+        if not self._actor:
+            height = environment.sim.tcp_pose()[2, 3]
+            actions[0, 2] = max(actions[0, 2], _LOWEST_TARGET - height)
         chunk = ActionChunk(actions, CONTROL_PERIOD, environment.now_ns, '', 0)
         result = self._chunks.command(
             chunk,
@@ -217,6 +235,7 @@ class _Events:
         self._close_at = (
             int(rng.integers(1, 6)) if rng.random() < settings.early_close_rate else -1
         )
+        self.acting = float(rng.uniform(*settings.acting))
 
     def disturb(self, actions: np.ndarray, frame: int) -> np.ndarray:
         """Returns a disturbed copy of a plan [steps, 7]."""

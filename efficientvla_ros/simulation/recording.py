@@ -13,12 +13,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from efficientvla_ros.simulation.tasks import OBJECTS, TASKS
 from efficientvla_ros.types import InputError
+
+if TYPE_CHECKING:
+    from efficientvla_ros.simulation.demonstrations import Actor
 
 FORMAT = 'efficientvla-demonstrations-1'
 SETTINGS_FILE = 'recording.json'
@@ -29,6 +32,13 @@ EPISODES_PER_SHARD = 100
 class RecordingSettings:
     """What is recorded: episode i has the seed `seed` + i.
 
+    Attributes:
+        task: name of the task.
+        episodes: number of episodes to try.
+        seed: seed of the first one.
+        image_size: side of the square images, pixels.
+        actor: name of the policy that makes part of the plans, '' where only the expert acts.
+
     Raises:
         InputError: a value out of range, named with what was expected.
     """
@@ -37,6 +47,7 @@ class RecordingSettings:
     episodes: int
     seed: int
     image_size: int = 224
+    actor: str = ''
 
     def __post_init__(self) -> None:
         """Checks the values."""
@@ -92,9 +103,16 @@ def read_frame(shard: dict[str, np.ndarray], index: int) -> np.ndarray:
 
 
 def write_shard(
-    path: Path, demonstrator, seeds: range, on_episode: Callable[[], None] = lambda: None
+    path: Path,
+    demonstrator,
+    seeds: range,
+    on_episode: Callable[[], None] = lambda: None,
+    keep_all: bool = False,
 ) -> None:
-    """Records the episodes of a shard; the file appears when it is complete."""
+    """Records the episodes of a shard; the file appears when it is complete.
+
+    Failures are left out unless `keep_all`: where a policy acts, they are what is to be learnt.
+    """
     from efficientvla_ros.simulation.demonstrations import ROW_TYPES
 
     encoded: list[np.ndarray] = []
@@ -103,7 +121,7 @@ def write_shard(
     kept: list[int] = []
     for seed in seeds:
         demonstration = demonstrator.demonstrate(seed)
-        if demonstration.success:
+        if demonstration.success or keep_all:
             encoded.extend(encode_png(image) for image in demonstration.images)
             episode.extend([len(kept)] * len(demonstration.images))
             kept.append(seed)
@@ -139,11 +157,13 @@ class _Stopped(Exception):  # noqa: N818
 _worker: dict[str, Any] = {}
 
 
-def _start_worker(task: str, image_size: int, counter, stop) -> None:
+def _start_worker(settings: RecordingSettings, make_actor, counter, stop) -> None:
     from efficientvla_ros.simulation.demonstrations import Demonstrator
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
-    _worker.update(demonstrator=Demonstrator(task, image_size), counter=counter, stop=stop)
+    actor = make_actor() if make_actor else None
+    demonstrator = Demonstrator(settings.task, settings.image_size, actor=actor)
+    _worker.update(demonstrator=demonstrator, counter=counter, stop=stop, keep_all=bool(actor))
 
 
 def _after_episode() -> None:
@@ -154,7 +174,7 @@ def _after_episode() -> None:
 
 
 def _run_shard(path: str, seeds: range) -> None:
-    write_shard(Path(path), _worker['demonstrator'], seeds, _after_episode)
+    write_shard(Path(path), _worker['demonstrator'], seeds, _after_episode, _worker['keep_all'])
 
 
 def record(
@@ -162,6 +182,7 @@ def record(
     folder: Path,
     workers: int = 1,
     progress: Callable[[int], None] = lambda done: None,
+    make_actor: Callable[[], Actor] | None = None,
 ) -> RecordingSummary:
     """Records what is still missing in a folder.
 
@@ -170,6 +191,7 @@ def record(
         folder: where the shards go; made when missing. Complete shards in it are kept.
         workers: number of processes.
         progress: called with the number of episodes done so far, about three times a second.
+        make_actor: makes, in each process, the policy that makes part of the plans; picklable.
 
     Returns:
         What the folder holds now.
@@ -190,7 +212,11 @@ def record(
     progress(before)
     if missing:
         _record_missing(
-            settings, missing, min(workers, len(missing)), lambda done: progress(before + done)
+            settings,
+            missing,
+            min(workers, len(missing)),
+            lambda done: progress(before + done),
+            make_actor,
         )
     return summarise(folder)
 
@@ -200,6 +226,7 @@ def _record_missing(
     missing: list[tuple[Path, range]],
     workers: int,
     progress: Callable[[int], None],
+    make_actor: Callable[[], Actor] | None,
 ) -> None:
     import efficientvla_ros.simulation.backend  # noqa: F401  fails here, not in each worker
 
@@ -210,7 +237,7 @@ def _record_missing(
         workers,
         context,
         _start_worker,
-        (settings.task, settings.image_size, counter, stop),
+        (settings, make_actor, counter, stop),
     )
     try:
         pending: set[Future] = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +20,33 @@ from efficientvla_ros.models.statistics import ActionStatistics
 from efficientvla_ros.types import InputError
 
 _STATISTICS_STEPS = 4
+_COLUMNS = {
+    'plans': np.float32,
+    'object_ids': np.int64,
+    'object_pixels': np.float32,
+    'gripper_pixel': np.float32,
+    'episode': np.int64,
+}
+
+
+class ImageStack:
+    """Images of several memory-mapped files, indexed as one array [F, S, S, 3]."""
+
+    def __init__(self, parts: list[np.ndarray]) -> None:
+        """Puts arrays [F_i, S, S, 3] one after the other, without copying."""
+        self._parts = parts
+        self._starts = np.cumsum([0, *map(len, parts)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        images = np.empty((len(rows), *self._parts[0].shape[1:]), np.uint8)
+        owner = np.searchsorted(self._starts, rows, side='right') - 1
+        for index in np.unique(owner):
+            mine = owner == index
+            images[mine] = self._parts[index][rows[mine] - self._starts[index]]
+        return images
 
 
 @dataclass(frozen=True)
@@ -26,7 +54,7 @@ class Demonstrations:
     """Frames of many episodes; three objects, hence three instructions, a frame.
 
     Attributes:
-        images: uint8 [F, S, S, 3], RGB at the network's input size (memory-mapped).
+        images: uint8 [F, S, S, 3], RGB at the network's input size.
         plans: float32 [F, 3, H, 7], the expert's physical actions for each object.
         object_ids: int64 [F, 3], which object each plan is for.
         object_pixels: float32 [F, 3, 2], x and y as fractions of the image.
@@ -34,7 +62,7 @@ class Demonstrations:
         episode: int64 [F], running number of the episode.
     """
 
-    images: np.ndarray
+    images: ImageStack
     plans: np.ndarray
     object_ids: np.ndarray
     object_pixels: np.ndarray
@@ -55,39 +83,42 @@ class Demonstrations:
         return ActionStatistics(np.where(mask, q01, 0.0), np.where(mask, q99, 1.0), mask)
 
 
-def load_demonstrations(folder: Path, image_size: int, horizon: int) -> Demonstrations:
-    """Reads all shards of a recording; resized frames are kept beside them for the next time.
+def load_demonstrations(folders: Sequence[Path], image_size: int, horizon: int) -> Demonstrations:
+    """Reads recordings; resized frames are kept beside the shards for the next time.
 
     Raises:
-        InputError: the folder has no shards, or their plans are shorter than `horizon`.
+        InputError: a folder has no shards, or its plans are shorter than `horizon`.
     """
+    parts = [_load_folder(folder, image_size, horizon) for folder in folders]
+    first_episodes = np.cumsum([0, *(part['episode'].max() + 1 for part in parts[:-1])])
+    for part, first in zip(parts, first_episodes):
+        part['episode'] += first
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in _COLUMNS}
+    return Demonstrations(images=ImageStack([part['images'] for part in parts]), **columns)
+
+
+def _load_folder(folder: Path, image_size: int, horizon: int) -> dict[str, np.ndarray]:
     shards = sorted(folder.glob('*.npz'))
     if not shards:
         raise InputError(
             f'{folder} has no *.npz shards, expected a recording made by `efficientvla record`'
         )
-    columns: dict[str, list[np.ndarray]] = {}
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in _COLUMNS}
     episodes = 0
     for path in shards:
         with np.load(path) as shard:
-            for name in ('plans', 'object_ids', 'object_pixels', 'gripper_pixel'):
-                columns.setdefault(name, []).append(shard[name])
-            local = np.unique(shard['episode'], return_inverse=True)[1]
-            columns.setdefault('episode', []).append(local + episodes)
-            episodes += int(local.max()) + 1
-    data = {name: np.concatenate(parts) for name, parts in columns.items()}
+            for name, dtype in _COLUMNS.items():
+                parts[name].append(shard[name].astype(dtype))
+            parts['episode'][-1] += episodes
+            episodes += len(shard['seeds'])
+    data = {name: np.concatenate(values) for name, values in parts.items()}
     if data['plans'].shape[2] < horizon:
         raise InputError(
             f'{folder}: plans have {data["plans"].shape[2]} steps, the model wants {horizon}'
         )
-    return Demonstrations(
-        images=_resized_frames(folder, shards, image_size, len(data['episode'])),
-        plans=np.ascontiguousarray(data['plans'][:, :, :horizon], dtype=np.float32),
-        object_ids=data['object_ids'].astype(np.int64),
-        object_pixels=data['object_pixels'].astype(np.float32),
-        gripper_pixel=data['gripper_pixel'].astype(np.float32),
-        episode=data['episode'].astype(np.int64),
-    )
+    data['plans'] = np.ascontiguousarray(data['plans'][:, :, :horizon])
+    data['images'] = _resized_frames(folder, shards, image_size, len(data['episode']))
+    return data
 
 
 def _resized_frames(folder: Path, shards: list[Path], size: int, count: int) -> np.ndarray:

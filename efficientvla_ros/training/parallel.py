@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -18,11 +19,12 @@ from efficientvla_ros.training.trainer import Progress, Trainer
 def train(
     config: CogACTConfig,
     settings: TrainSettings,
-    data: Path,
+    data: Sequence[Path],
     folder: Path,
     *,
     device: str = 'cpu',
     workers: int = 1,
+    start: Path | None = None,
     progress: Progress | None = None,
 ) -> Trainer:
     """Trains to the end of the last stage, or goes on where the folder's state is.
@@ -30,10 +32,11 @@ def train(
     Args:
         config: sizes of the policy.
         settings: the recipe.
-        data: folder of recorded shards.
+        data: folders of recorded shards.
         folder: state and metrics go here.
         device: torch device.
         workers: processes that share every step.
+        start: folder of another run that is trained further.
         progress: called in the first process.
 
     Returns:
@@ -45,7 +48,8 @@ def train(
     # The first process prepares the frames before the others look for them.
     load_demonstrations(data, config.image_size, config.head.horizon)
     with tempfile.TemporaryDirectory() as meeting:
-        arguments = (workers, f'file://{meeting}/store', config, settings, data, folder, device)
+        run = (config, settings, data, folder, device, start)
+        arguments = (workers, f'file://{meeting}/store', *run)
         others = [
             mp.get_context('spawn').Process(target=_work, args=(rank, *arguments), daemon=True)
             for rank in range(1, workers)
@@ -66,16 +70,17 @@ def _work(
     meeting: str,
     config: CogACTConfig,
     settings: TrainSettings,
-    data: Path,
+    data: Sequence[Path],
     folder: Path,
     device: str,
+    start: Path | None,
     progress: Progress | None = None,
 ) -> Trainer:
     torch.set_num_threads(1)
     if world > 1:
         dist.init_process_group('gloo', init_method=meeting, rank=rank, world_size=world)
     demonstrations = load_demonstrations(data, config.image_size, config.head.horizon)
-    trainer = Trainer(config, settings, demonstrations, folder, device, rank, world)
+    trainer = Trainer(config, settings, demonstrations, folder, device, rank, world, start)
     trainer.run(progress)
     if world > 1:
         # Nobody leaves while another still waits for a gradient.

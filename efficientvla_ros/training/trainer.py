@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from efficientvla_ros.models.checkpoint import save_checkpoint
 from efficientvla_ros.models.cogact import CogACT, init_weights
 from efficientvla_ros.models.config import CogACTConfig
+from efficientvla_ros.models.statistics import ActionStatistics
 from efficientvla_ros.models.tokenizer import WordTokenizer
 from efficientvla_ros.simulation.tasks import OBJECTS
 from efficientvla_ros.training.batches import BatchSource, suite_words
@@ -25,6 +26,7 @@ from efficientvla_ros.training.heads import TrainingHeads
 from efficientvla_ros.training.losses import LOSSES
 from efficientvla_ros.training.settings import STAGES, TrainSettings, learning_rate
 from efficientvla_ros.training.validation import validate
+from efficientvla_ros.types import InputError
 
 STATE_FILE = 'state.pt'
 METRICS_FILE = 'metrics.jsonl'
@@ -45,12 +47,31 @@ class Trainer:
         device: str = 'cpu',
         rank: int = 0,
         world: int = 1,
+        start: Path | None = None,
     ) -> None:
-        """Creates fresh weights, or goes on from the folder's state if there is one."""
+        """Goes on from the folder's state; without one, starts anew.
+
+        Args:
+            config: sizes of the policy.
+            settings: the recipe.
+            data: what is learnt from.
+            folder: where state and metrics are kept.
+            device: torch device.
+            rank: number of this process.
+            world: number of processes.
+            start: folder of another run, whose averaged weights are trained further, from stage
+                `policy` on; None starts from random weights.
+        """
         self.config, self.settings, self.folder = config, settings, folder
         self.device, self.rank, self.world = torch.device(device), rank, world
         self.tokenizer = WordTokenizer(suite_words())
-        self.statistics = data.statistics()
+        state = self._read_state(folder) or self._read_state(start)
+        # Further training keeps the units that the weights were trained in.
+        self.statistics = (
+            ActionStatistics.from_json({'': {'action': state['statistics']}})
+            if state
+            else data.statistics()
+        )
         side = config.image_size // config.patch_size
         # Same seed in every process: data parallelism needs equal weights to begin with.
         torch.manual_seed(settings.seed)
@@ -68,7 +89,8 @@ class Trainer:
         self.stage, self.step = STAGES[0], 0
         self._optimizer: torch.optim.Optimizer | None = None
         self._saved_optimizer: dict[str, Any] | None = None
-        self._restore()
+        if state:
+            self._restore(state, fresh=not (folder / STATE_FILE).is_file())
 
     def run(
         self, progress: Progress | None = None, save_every: float = 60.0, validate_every: int = 500
@@ -97,29 +119,44 @@ class Trainer:
             'heads': self.heads.state_dict(),
             'average': self.average.state_dict(),
             'average_heads': self._average_heads.state_dict(),
+            'statistics': self.statistics.to_json(),
             'optimizer': self._optimizer.state_dict() if self._optimizer else None,
         }
         partial = self.folder / (STATE_FILE + '.tmp')
         torch.save(state, partial)
         partial.replace(self.folder / STATE_FILE)
 
-    def _restore(self) -> None:
-        path = self.folder / STATE_FILE
-        if not path.is_file():
-            return
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        self.stage, self.step = state['stage'], state['step']
-        for name in ('model', 'heads', 'average'):
-            getattr(self, name).load_state_dict(state[name])
+    def _read_state(self, folder: Path | None) -> dict[str, Any] | None:
+        if folder is None:
+            return None
+        path = folder / STATE_FILE
+        if path.is_file():
+            return torch.load(path, map_location=self.device, weights_only=True)
+        if folder != self.folder:
+            raise InputError(f'{path} does not exist, expected the state of a training run')
+        return None
+
+    def _restore(self, state: dict[str, Any], fresh: bool) -> None:
+        self.average.load_state_dict(state['average'])
         self._average_heads.load_state_dict(state['average_heads'])
+        if fresh:
+            self._begin('policy')
+            self._take_averages()
+            return
+        self.stage, self.step = state['stage'], state['step']
+        self.model.load_state_dict(state['model'])
+        self.heads.load_state_dict(state['heads'])
         self._saved_optimizer = state['optimizer']
 
     def _begin(self, stage: str) -> None:
         self.stage, self.step, self._optimizer, self._saved_optimizer = stage, 0, None, None
         if stage == 'head':
             # The head learns on the features that are exported.
-            self.model.load_state_dict(self.average.state_dict())
-            self.heads.load_state_dict(self._average_heads.state_dict())
+            self._take_averages()
+
+    def _take_averages(self) -> None:
+        self.model.load_state_dict(self.average.state_dict())
+        self.heads.load_state_dict(self._average_heads.state_dict())
 
     def _run_stage(
         self, progress: Progress | None, save_every: float, validate_every: int

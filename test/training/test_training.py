@@ -66,6 +66,7 @@ def recording(tmp_path_factory):
             object_pixels=rng.random((len(images), 3, 2)).astype(np.float32),
             gripper_pixel=rng.random((len(images), 2)).astype(np.float32),
             episode=np.arange(len(images)) // 3,
+            seeds=np.arange(len(images) // 3),
         )
     return folder
 
@@ -108,8 +109,9 @@ def test_a_shifted_image_shifts_its_labels():
 
 
 def test_statistics_and_split_come_from_the_recording(recording):
-    data = load_demonstrations(recording, 56, HORIZON)
-    assert data.images.shape == (FRAMES, 56, 56, 3) and data.plans.shape == (FRAMES, 3, HORIZON, 7)
+    data = load_demonstrations([recording], 56, HORIZON)
+    assert data.images[np.arange(2)].shape == (2, 56, 56, 3)
+    assert data.plans.shape == (FRAMES, 3, HORIZON, 7)
     train_rows, held_out = data.split()
     assert not set(data.episode[train_rows]) & set(data.episode[held_out])
     assert len(train_rows) + len(held_out) == FRAMES
@@ -119,15 +121,15 @@ def test_statistics_and_split_come_from_the_recording(recording):
 
 def test_an_empty_folder_or_a_short_plan_is_refused(recording, tmp_path):
     with pytest.raises(InputError, match=r'no \*\.npz shards'):
-        load_demonstrations(tmp_path, 56, HORIZON)
+        load_demonstrations([tmp_path], 56, HORIZON)
     with pytest.raises(InputError, match='plans have 16 steps'):
-        load_demonstrations(recording, 56, 17)
+        load_demonstrations([recording], 56, 17)
 
 
 @pytest.fixture(scope='module')
 def finished(recording, tmp_path_factory):
     folder = tmp_path_factory.mktemp('whole')
-    return folder, train(tiny_config(), tiny_settings(), recording, folder)
+    return folder, train(tiny_config(), tiny_settings(), [recording], folder)
 
 
 def test_all_stages_run_and_leave_metrics_and_an_exported_policy(finished, tmp_path):
@@ -165,16 +167,41 @@ def test_a_broken_off_run_ends_with_the_same_weights(finished, recording, tmp_pa
 
     monkeypatch.setattr(module.Trainer, '_one_step', breaking)
     with pytest.raises(BreakOffError):
-        train(tiny_config(), tiny_settings(), recording, tmp_path)
+        train(tiny_config(), tiny_settings(), [recording], tmp_path)
     monkeypatch.undo()
-    resumed = train(tiny_config(), tiny_settings(), recording, tmp_path)
+    resumed = train(tiny_config(), tiny_settings(), [recording], tmp_path)
     expected = finished[1].average.state_dict()
     for name, value in resumed.average.state_dict().items():
         assert torch.equal(value, expected[name]), name
 
 
+def test_further_training_starts_from_the_averages_and_keeps_the_units(
+    finished, recording, tmp_path
+):
+    folder, before = finished
+    data = [recording, recording]
+    after = train(tiny_config(), tiny_settings(1), data, tmp_path, start=folder)
+    assert np.array_equal(after.statistics.q99, before.statistics.q99)
+    rows = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
+    assert [row['stage'] for row in rows] == ['policy', 'head']
+    weights, new = before.average.state_dict(), after.average.state_dict()
+    moved = max(float((weights[name] - new[name]).abs().max()) for name in weights)
+    assert 0.0 < moved < 0.01
+    with pytest.raises(InputError, match='expected the state of a training run'):
+        train(tiny_config(), tiny_settings(1), data, tmp_path / 'new', start=tmp_path / 'none')
+
+
+def test_several_recordings_are_one_data_set(recording):
+    one = load_demonstrations([recording], 56, HORIZON)
+    two = load_demonstrations([recording, recording], 56, HORIZON)
+    assert len(two.images) == 2 * len(one.images) == 2 * FRAMES
+    rows = np.array([0, FRAMES - 1, FRAMES, FRAMES + 7])
+    assert np.array_equal(two.images[rows], one.images[rows % FRAMES])
+    assert two.episode[FRAMES] == one.episode.max() + 1
+
+
 def test_two_processes_share_every_step(recording, tmp_path):
-    trainer = train(tiny_config(), tiny_settings(2), recording, tmp_path, workers=2)
+    trainer = train(tiny_config(), tiny_settings(2), [recording], tmp_path, workers=2)
     assert (trainer.stage, trainer.step) == ('head', 2)
     assert all(torch.isfinite(value).all() for value in trainer.average.state_dict().values())
 

@@ -196,16 +196,19 @@ class TopicExpert:
         }
         self._held: tuple[str, np.ndarray] | None = None
 
-    def run(self, since: int, target: str | None = None) -> EpisodeResult:
-        """Goes for `target`, or what the instruction names, until a result after `since`."""
+    def run(self, target: str | None = None) -> EpisodeResult:
+        """Goes for `target`, or what the instruction names, until the episode has ended."""
         peer = self._peer
         due = 0
-        while peer.results.count == since:
+        while True:
             joints = peer.joints.wait(lambda m, due=due: nanoseconds(m.header.stamp) >= due)
             joints = peer.joints.newest
             due = nanoseconds(joints.header.stamp) + _NS // 5
+            # The result of the episode before this one may arrive after the start of this one.
+            ended = [m for m in peer.results.since(0) if m.seed == self._episode.seed]
+            if ended:
+                return ended[-1]
             self._act(np.array(joints.position), nanoseconds(joints.header.stamp), target)
-        return peer.results.newest
 
     def _act(self, positions: np.ndarray, stamp_ns: int, target: str | None) -> None:
         target = target or parse_instruction(self._peer.instructions.newest.data)

@@ -202,7 +202,7 @@ def test_reset_puts_the_arm_back_and_drops_what_was_planned_before(started):
 
 def test_expert_over_topics_lifts_the_named_object(started):
     _, peer, episode = started
-    result = TopicExpert(peer, episode).run(peer.results.count)
+    result = TopicExpert(peer, episode).run()
     assert result.outcome == 'success'
     assert result.success
     assert result.lifted_object == episode.target
@@ -220,7 +220,7 @@ def test_changed_instruction_decides_what_counts(started, latched):
     mark = process.mark()
     peer.instruct(f'pick {other}', latched)
     process.wait_for_line('instruction changed', since=mark)
-    result = TopicExpert(peer, episode).run(peer.results.count)
+    result = TopicExpert(peer, episode).run()
     assert result.success
     assert result.lifted_object == other
     assert result.instruction == f'pick {other}'
@@ -231,8 +231,7 @@ def test_lifting_another_object_ends_the_episode_without_success(started):
     _, peer, episode = started
     expert = TopicExpert(peer, episode)
     other = episode.distractors[0]
-    before = peer.results.count
-    result = expert.run(before, target=other)
+    result = expert.run(target=other)
     assert (result.outcome, result.success) == ('wrong_object', False)
     assert result.lifted_object == other
 
@@ -259,7 +258,7 @@ def test_instruction_for_an_absent_object_is_ignored(started):
     mark = process.mark()
     peer.instruct(f'pick {absent}')
     assert f'{absent} is not on the table' in process.wait_for_line('ignored', since=mark)
-    result = TopicExpert(peer, episode).run(peer.results.count, target=episode.target)
+    result = TopicExpert(peer, episode).run(target=episode.target)
     assert result.success
     assert result.instruction == episode.instruction
 

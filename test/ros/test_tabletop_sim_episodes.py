@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from ctypes.util import find_library
 
 import pytest
 from ros_harness import NodeProcess
@@ -110,3 +111,12 @@ def test_misspelt_parameter_is_named_with_what_was_meant(launch):
     line = process.wait_for_line('unknown')
     assert 'real_time_facter' in line
     assert 'real_time_factor' in line
+
+
+@pytest.mark.skipif(find_library('OSMesa') is not None, reason='OSMesa is installed here')
+def test_a_machine_that_cannot_render_is_told_what_to_install(ros_domain, monkeypatch):
+    monkeypatch.setenv('MUJOCO_GL', 'osmesa')
+    process = NodeProcess(SIMULATOR, ros_domain)
+    assert process.wait() == 1
+    (line,) = process.output.splitlines()
+    assert 'install the Debian packages' in line

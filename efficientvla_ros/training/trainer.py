@@ -196,12 +196,13 @@ class Trainer:
         return {'loss': loss.detach(), **values}
 
     def _parameters(self) -> list[nn.Parameter]:
-        head = set(self.model.action_model.parameters())
+        # Always in the same order: a resumed optimiser finds its state by position.
         if self.stage == 'head':
-            parameters = list(head)
+            parameters = list(self.model.action_model.parameters())
         else:
-            parameters = [p for p in self.model.parameters() if p not in head]
-            parameters += list(self.heads.parameters())
+            model = self.model
+            parts = (model.vision_backbone, model.projector, model.llm_backbone, self.heads)
+            parameters = [parameter for part in parts for parameter in part.parameters()]
         self._optimizer = torch.optim.AdamW(
             parameters, betas=(0.9, 0.95), weight_decay=0.01, fused=True
         )

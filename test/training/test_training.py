@@ -153,14 +153,17 @@ class BreakOffError(Exception):
     pass
 
 
-def test_a_broken_off_run_ends_with_the_same_weights(finished, recording, tmp_path, monkeypatch):
+@pytest.mark.parametrize('stage', ['vision', 'policy', 'head'])
+def test_a_broken_off_run_ends_with_the_same_weights(
+    stage, finished, recording, tmp_path, monkeypatch
+):
     """Batches and dropout depend on the step alone, so stopping must not change the result."""
     from efficientvla_ros.training import trainer as module
 
     original = module.Trainer._one_step
 
     def breaking(self, parameters):
-        if (self.stage, self.step) == ('policy', 2):
+        if (self.stage, self.step) == (stage, 2):
             self.save()
             raise BreakOffError
         return original(self, parameters)

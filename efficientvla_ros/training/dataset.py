@@ -57,7 +57,8 @@ class Demonstrations:
         images: uint8 [F, S, S, 3], RGB at the network's input size.
         plans: float32 [F, 3, H, 7], the expert's physical actions for each object.
         object_ids: int64 [F, 3], which object each plan is for.
-        object_pixels: float32 [F, 3, 2], x and y as fractions of the image.
+        object_pixels: float32 [F, 3, 2], x and y as fractions of the image; outside 0..1 where
+            the object is not in the picture.
         gripper_pixel: float32 [F, 2], the same for the tool centre point.
         episode: int64 [F], running number of the episode.
     """
@@ -117,6 +118,8 @@ def _load_folder(folder: Path, image_size: int, horizon: int) -> dict[str, np.nd
             f'{folder}: plans have {data["plans"].shape[2]} steps, the model wants {horizon}'
         )
     data['plans'] = np.ascontiguousarray(data['plans'][:, :, :horizon])
+    # An object that was thrown behind the camera has no pixel: it counts as out of the picture.
+    data['object_pixels'] = np.nan_to_num(data['object_pixels'], nan=-1.0)
     data['images'] = _resized_frames(folder, shards, image_size, len(data['episode']))
     return data
 

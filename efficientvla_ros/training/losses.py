@@ -71,7 +71,8 @@ def policy_loss(
         (batch.object_pixels, batch.gripper_pixel.unsqueeze(1).expand_as(batch.object_pixels)),
         dim=-1,
     )
-    probe = (heads.probe(cognition) - wanted).abs().mean() * heads.keypoint.side
+    distance = (heads.probe(cognition) - wanted).abs() * heads.keypoint.side
+    probe = masked_mean(distance.mean(-1), in_picture(batch.object_pixels))
     loss = chunk + 0.3 * keypoint + 0.25 * probe
     return loss, {'chunk': chunk.detach(), 'pixels': pixels, 'probe': probe.detach()}
 
@@ -119,16 +120,25 @@ def keypoint_loss(heads: TrainingHeads, visual: Tensor, batch: Batch) -> tuple[T
     side, gripper = heads.keypoint.side, heads.keypoint.keypoints - 1
     ids = torch.cat((batch.object_ids, batch.object_ids.new_full((len(visual), 1), gripper)), 1)
     wanted = torch.cat((batch.object_pixels, batch.gripper_pixel.unsqueeze(1)), dim=1)
-    visible = ((wanted >= 0) & (wanted < 1)).all(-1)
+    visible = in_picture(wanted)
     found = position.gather(1, ids.unsqueeze(-1).expand(-1, -1, 2))
-    distance = (found - wanted).abs().mean(-1)
+    mean = masked_mean((found - wanted).abs().mean(-1), visible)
     cell = (wanted.clamp(0, 0.999) * side).long()
     patch = cell[..., 1] * side + cell[..., 0]
     scores = logits.gather(1, ids.unsqueeze(-1).expand(-1, -1, logits.shape[-1]))
     entropy = F.cross_entropy(scores.flatten(0, 1), patch.flatten(), reduction='none')
-    mean = (distance * visible).sum() / visible.sum()
-    entropy = (entropy.view_as(distance) * visible).sum() / visible.sum()
+    entropy = masked_mean(entropy.view_as(visible), visible)
     return mean * side + 0.1 * entropy, mean.detach()
+
+
+def in_picture(pixels: Tensor) -> Tensor:
+    """Which points [..., 2] lie in the picture: bool [...]."""
+    return ((pixels >= 0) & (pixels < 1)).all(-1)
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of the values whose mask is true; 0 where there is none."""
+    return (values * mask).sum() / mask.sum().clamp(min=1)
 
 
 def chunk_error(predicted: Tensor, wanted: Tensor) -> Tensor:

@@ -45,6 +45,12 @@ def tiny_settings(steps: int = 4, **changes) -> TrainSettings:
     )
 
 
+def _pixels(rng: np.random.Generator, frames: int) -> np.ndarray:
+    pixels = rng.random((frames, 3, 2)).astype(np.float32)
+    pixels[::5, 0], pixels[1::5, 1] = 3.0, np.nan  # beside the picture, behind the camera
+    return pixels
+
+
 @pytest.fixture(scope='module')
 def recording(tmp_path_factory):
     folder = tmp_path_factory.mktemp('recording')
@@ -63,7 +69,7 @@ def recording(tmp_path_factory):
             object_ids=np.stack([rng.permutation(len(OBJECTS))[:3] for _ in images]).astype(
                 np.int8
             ),
-            object_pixels=rng.random((len(images), 3, 2)).astype(np.float32),
+            object_pixels=_pixels(rng, len(images)),
             gripper_pixel=rng.random((len(images), 2)).astype(np.float32),
             episode=np.arange(len(images)) // 3,
             seeds=np.arange(len(images) // 3),

@@ -268,6 +268,7 @@ class DemoRun:
         self._state.policy_state = policy.state + reason
         self._state.instruction = self._client.instruction
         self.summary.stages = policy.stages
+        self.summary.callback_p95 = policy.callback_p95
         self.summary.callback_max = policy.callback_max
         if self._first_episode and policy.latency_p50 and now - self._sampled > 0.5:
             self._sampled = now

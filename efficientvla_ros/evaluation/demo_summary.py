@@ -93,7 +93,8 @@ class DemoSummary:
         stages: stages of one inference in the order in which they ran, as last reported.
         samples: the policy's figures over time.
         failure: why the run as a whole did not work, '' when it did.
-        callback_max: longest callback of the policy node, seconds.
+        callback_p95: 95th percentile of the duration of the policy node's callbacks, seconds.
+        callback_max: the longest of them, seconds.
         children: name of a started process -> its measured figures.
     """
 
@@ -102,6 +103,7 @@ class DemoSummary:
     stages: Sequence[StageLatency] = ()
     samples: list[StatusSample] = field(default_factory=list)
     failure: str = ''
+    callback_p95: float = 0.0
     callback_max: float = 0.0
     children: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -155,6 +157,7 @@ class DemoSummary:
                     stage.name: {'p50': stage.p50 * 1e3, 'p95': stage.p95 * 1e3}
                     for stage in self.stages
                 },
+                'callback_p95': self.callback_p95 * 1e3,
                 'longest_callback': self.callback_max * 1e3,
             },
             'rate_hz': latest.rate if latest else None,

@@ -44,6 +44,7 @@ class PolicyView:
         latency_p50: median of camera stamp to published command, s.
         latency_p95: its 95th percentile, s.
         rate: inferences per second.
+        callback_p95: 95th percentile of the duration of callbacks, s.
         callback_max: longest callback, s.
         memory: resident memory, bytes.
     """
@@ -56,6 +57,7 @@ class PolicyView:
     latency_p50: float
     latency_p95: float
     rate: float
+    callback_p95: float
     callback_max: float
     memory: int
 
@@ -84,6 +86,7 @@ class PolicyView:
             latency_p50=message.latency_p50,
             latency_p95=message.latency_p95,
             rate=message.rate,
+            callback_p95=message.callback_p95,
             callback_max=message.callback_max,
             memory=message.memory,
         )

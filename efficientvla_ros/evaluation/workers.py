@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import atexit
 import os
-import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
-from threading import Thread
+from multiprocessing import get_context
 
 from efficientvla_ros.evaluation.settings import EXPERT, EvaluationSettings
+from efficientvla_ros.simulation.worker_process import follow_parent
 from efficientvla_ros.types import InputError
 
 
@@ -75,18 +74,6 @@ class EpisodeRunner:
 _runners: dict[EvaluationSettings, EpisodeRunner] = {}
 
 
-def _initialise() -> None:
-    # Ctrl-C reaches the whole process group: the parent decides, episodes under way are ended.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    # A parent that was killed cannot tell its workers, and they would wait for work for ever.
-    parent_process().join()
-    os._exit(1)
-
-
 def _run(settings: EvaluationSettings, seed: int):
     if settings not in _runners:
         _runners[settings] = EpisodeRunner(settings)
@@ -110,7 +97,7 @@ def run_episodes(settings: EvaluationSettings, seeds: Sequence[int], workers: in
     pool = ProcessPoolExecutor(
         max_workers=max(1, min(workers, len(seeds))),
         mp_context=get_context('spawn'),
-        initializer=_initialise,
+        initializer=follow_parent,
     )
     try:
         futures = [pool.submit(_run, settings, seed) for seed in seeds]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from efficientvla_ros.simulation.tasks import OBJECTS, TASKS
+from efficientvla_ros.simulation.worker_process import follow_parent
 from efficientvla_ros.types import InputError
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ _worker: dict[str, Any] = {}
 def _start_worker(settings: RecordingSettings, make_actor, counter, stop) -> None:
     from efficientvla_ros.simulation.demonstrations import Demonstrator
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
+    follow_parent()
     actor = make_actor() if make_actor else None
     demonstrator = Demonstrator(settings.task, settings.image_size, actor=actor)
     _worker.update(demonstrator=demonstrator, counter=counter, stop=stop, keep_all=bool(actor))

@@ -19,6 +19,9 @@ def command(
         str,
         typer.Option(help="Let this model act in part; the labels stay the expert's (DAgger)."),
     ] = '',
+    scattered: Annotated[
+        bool, typer.Option('--scattered', help='Three frames an episode, from random poses.')
+    ] = False,
 ) -> None:
     """Record demonstrations of the scripted expert in the simulator."""
     from functools import partial
@@ -29,7 +32,7 @@ def command(
     from efficientvla_ros.evaluation.policy_actor import make_actor
     from efficientvla_ros.simulation.recording import RecordingSettings, record
 
-    settings = RecordingSettings(task, episodes, seed, image_size, policy)
+    settings = RecordingSettings(task, episodes, seed, image_size, policy, scattered)
     actor = partial(make_actor, policy) if policy else None
     console = Console()
     columns = (

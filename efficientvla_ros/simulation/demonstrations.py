@@ -52,6 +52,10 @@ class Disturbances:
         kick, kick_rate: length of rare large errors and how often they happen per action.
         early_close_rate: share of episodes in which the gripper closes once without reason.
         random_start_rate: share of episodes that start from a random pose.
+        near_rate: share of the random poses that are near an object instead of anywhere.
+        frames: longest episode, frames; None is the task's limit. Short episodes from random
+            poses show the tool in places where the expert's own motion never leads, without
+            which a policy takes what usually follows for what it sees.
         switch_rate: share of episodes in which the executed target changes under way.
         latency: range of the time from an observation to the arrival of its command.
         interval: range of the time between two observations.
@@ -62,7 +66,6 @@ class Disturbances:
         light: range of the intensity of the lights.
         acting: range of the share of plans that come from the policy, where one acts; drawn for
             each episode.
-        acting_frames: longest episode in which a policy acts, frames.
     """
 
     noise: float = 0.006
@@ -70,6 +73,8 @@ class Disturbances:
     kick_rate: float = 0.08
     early_close_rate: float = 0.16
     random_start_rate: float = 0.4
+    near_rate: float = 0.5
+    frames: int | None = None
     switch_rate: float = 0.10
     latency: tuple[float, float] = (0.03, 0.13)
     interval: tuple[float, float] = (0.132, 0.268)
@@ -81,7 +86,6 @@ class Disturbances:
     steady_rate: float = 0.15
     light: tuple[float, float] = (0.85, 1.15)
     acting: tuple[float, float] = (0.3, 1.0)
-    acting_frames: int = 24
 
 
 @dataclass
@@ -150,8 +154,7 @@ class Demonstrator:
         self._chunks.reset()
         events = _Events(settings, rng)
         demonstration = Demonstration(seed)
-        frames = settings.acting_frames if self._actor else environment.episode.max_steps
-        for frame in range(frames):
+        for frame in range(settings.frames or environment.episode.max_steps):
             if environment.outcome is not None:
                 break
             if frame == events.switch_at:
@@ -166,20 +169,27 @@ class Demonstrator:
         return demonstration
 
     def _start(self, episode: Episode, rng: np.random.Generator) -> Episode:
-        """Lets part of the episodes start from another pose, clear of the objects."""
+        """Lets part of the episodes start from another pose that touches nothing."""
         if rng.random() >= self.disturbances.random_start_rate:
             return episode
-        points = np.array(list(episode.object_positions.values()))
+        home = np.array(HOME_POSITIONS[:-1])
+        target = self._kinematics.fk(home)
         while True:
-            tcp = rng.uniform((0.20, -0.17, 0.05), (0.40, 0.17, 0.22))
-            clear = np.linalg.norm(points - tcp[:2], axis=1).min() > 0.085
-            if clear or tcp[2] > 0.115:
-                break
-        target = self._kinematics.fk(np.array(HOME_POSITIONS[:-1]))
-        target[:3, 3] = tcp
-        arm = self._kinematics.ik(target, np.array(HOME_POSITIONS[:-1])).q
-        opening = FINGER_OPEN if rng.random() < 0.8 else rng.uniform(0.0, FINGER_OPEN)
-        return replace(episode, start_positions=(*arm.tolist(), float(opening)))
+            target[:3, 3] = self._random_tool(episode, rng)
+            solution = self._kinematics.ik(target, home)
+            opening = FINGER_OPEN if rng.random() < 0.8 else rng.uniform(0.0, FINGER_OPEN)
+            start = replace(episode, start_positions=(*solution.q.tolist(), float(opening)))
+            self.environment.sim.reset(start)
+            if solution.converged and not self.environment.sim.arm_touches():
+                return start
+
+    def _random_tool(self, episode: Episode, rng: np.random.Generator) -> np.ndarray:
+        """A position [3] of the tool, anywhere over the table or near one of the objects, m."""
+        if rng.random() >= self.disturbances.near_rate:
+            return rng.uniform((0.17, -0.20, 0.022), (0.43, 0.20, 0.22))
+        name = episode.objects[rng.integers(len(episode.objects))]
+        lateral = np.array(episode.object_positions[name]) + rng.normal(0.0, 0.03, 2)
+        return np.array([*lateral, rng.uniform(0.022, 0.16)])
 
     def _record(self, demonstration: Demonstration, rng: np.random.Generator) -> np.ndarray:
         """Adds a frame with its labels; returns the plan [16, 7] for the current target."""

@@ -21,11 +21,13 @@ from efficientvla_ros.simulation.worker_process import follow_parent
 from efficientvla_ros.types import InputError
 
 if TYPE_CHECKING:
-    from efficientvla_ros.simulation.demonstrations import Actor
+    from efficientvla_ros.simulation.demonstrations import Actor, Disturbances
 
 FORMAT = 'efficientvla-demonstrations-1'
 SETTINGS_FILE = 'recording.json'
 EPISODES_PER_SHARD = 100
+_SCATTERED_FRAMES = 3
+_ACTING_FRAMES = 24  # a policy that is stuck shows nothing new
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class RecordingSettings:
         seed: seed of the first one.
         image_size: side of the square images, pixels.
         actor: name of the policy that makes part of the plans, '' where only the expert acts.
+        scattered: short episodes, all from random poses.
 
     Raises:
         InputError: a value out of range, named with what was expected.
@@ -48,6 +51,7 @@ class RecordingSettings:
     seed: int
     image_size: int = 224
     actor: str = ''
+    scattered: bool = False
 
     def __post_init__(self) -> None:
         """Checks the values."""
@@ -59,6 +63,14 @@ class RecordingSettings:
             raise InputError(f'seed is {self.seed}, expected 0 or more')
         if not 16 <= self.image_size <= 1024:
             raise InputError(f'image_size is {self.image_size}, expected 16 .. 1024 pixels')
+
+    def disturbances(self) -> Disturbances:
+        """How the demonstrations of this recording are disturbed."""
+        from efficientvla_ros.simulation.demonstrations import Disturbances
+
+        if self.scattered:
+            return Disturbances(random_start_rate=1.0, frames=_SCATTERED_FRAMES)
+        return Disturbances(frames=_ACTING_FRAMES if self.actor else None)
 
     def shards(self) -> Iterator[tuple[int, range]]:
         """Yields shard number and its seeds."""
@@ -111,7 +123,7 @@ def write_shard(
 ) -> None:
     """Records the episodes of a shard; the file appears when it is complete.
 
-    Failures are left out unless `keep_all`: where a policy acts, they are what is to be learnt.
+    Failures are left out unless `keep_all`.
     """
     from efficientvla_ros.simulation.demonstrations import ROW_TYPES
 
@@ -161,9 +173,15 @@ def _start_worker(settings: RecordingSettings, make_actor, counter, stop) -> Non
     from efficientvla_ros.simulation.demonstrations import Demonstrator
 
     follow_parent()
-    actor = make_actor() if make_actor else None
-    demonstrator = Demonstrator(settings.task, settings.image_size, actor=actor)
-    _worker.update(demonstrator=demonstrator, counter=counter, stop=stop, keep_all=bool(actor))
+    demonstrator = Demonstrator(
+        settings.task,
+        settings.image_size,
+        settings.disturbances(),
+        make_actor() if make_actor else None,
+    )
+    # Where a policy acts, its failures are what is to be learnt; short episodes never succeed.
+    keep_all = bool(settings.actor) or settings.scattered
+    _worker.update(demonstrator=demonstrator, counter=counter, stop=stop, keep_all=keep_all)
 
 
 def _after_episode() -> None:

@@ -127,6 +127,16 @@ class TabletopSim:
         pose[:3, 3] = self.data.site_xpos[self._tcp]
         return pose
 
+    def arm_touches(self) -> bool:
+        """Whether any part of the arm touches the table or an object."""
+        self._refresh()
+        arm = self.model.body_rootid[self.model.joint(JOINT_NAMES[0]).bodyid[0]]
+        for contact in self.data.contact[: self.data.ncon]:
+            roots = self.model.body_rootid[self.model.geom_bodyid[contact.geom]]
+            if (roots == arm).sum() == 1:
+                return True
+        return False
+
     def object_positions(self) -> dict[str, np.ndarray]:
         """Returns object name -> centre float64 [3] in the base frame, m; parked ones too."""
         self._refresh()

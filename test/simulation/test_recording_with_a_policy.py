@@ -14,7 +14,7 @@ from efficientvla_ros.simulation.demonstrations import Demonstrator, Disturbance
 from efficientvla_ros.simulation.recording import write_shard
 
 SIZE = 64
-ALWAYS = Disturbances(acting=(1.0, 1.0), acting_frames=6, switch_rate=0.0)
+ALWAYS = Disturbances(acting=(1.0, 1.0), frames=6, switch_rate=0.0)
 
 
 def straight_up(image: np.ndarray, instruction: str) -> np.ndarray:

@@ -28,7 +28,7 @@ class ControlConfig:
             stays as it was.
     """
 
-    execute_steps: int = 2
+    execute_steps: int = 3
     min_lead: float = 0.02
     max_joint_velocity: float = 2.0
     max_step_translation: float = 0.06

@@ -39,7 +39,7 @@ class EvaluationSettings:
     device: str = 'cpu'
     ddim_steps: int | None = None
     guidance: float | None = None
-    execute_steps: int = 2
+    execute_steps: int = 3
     latency: float = 0.1
     swap_instruction: bool = False
     swap_step: int = 0

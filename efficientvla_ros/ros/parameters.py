@@ -74,7 +74,7 @@ _SPECS: tuple[Spec, ...] = (
         unit='Hz', low=0.0, high=200.0,
     ),
     Spec(
-        'control.execute_steps', 2,
+        'control.execute_steps', 3,
         'Actions of a plan that are meant to be executed before the next plan replaces it.',
         low=1, high=64,
     ),

@@ -55,7 +55,7 @@ def test_a_report_says_on_what_and_with_what_it_was_measured(tmp_path):
     assert back['hardware']['cpu'] and back['hardware']['cores'] >= 1
     assert back['versions']['mujoco'] and back['versions']['numpy']
     assert back['created'].startswith('20')
-    assert back['settings']['execute_steps'] == 2
+    assert back['settings']['execute_steps'] == 3
     assert [episode['seed'] for episode in back['episodes']] == [10, 11, 12, 13]
     assert 'stage_seconds' not in back['episodes'][0]
     assert list(tmp_path.glob('deep/*')) == [path]

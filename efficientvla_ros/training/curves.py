@@ -20,7 +20,12 @@ def plot_curves(metrics: Path, picture: Path) -> None:
         part = [row for row in rows if row['stage'] == stage]
         for name in part[-1]:
             if name not in ('stage', 'step', 'time'):
-                axis.plot([row['step'] for row in part], [row[name] for row in part], label=name)
+                axis.plot(
+                    [row['step'] for row in part],
+                    [row[name] for row in part],
+                    label=name,
+                    marker='.',
+                )
         axis.set(title=stage, xlabel='step', yscale='log')
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)

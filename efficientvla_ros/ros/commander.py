@@ -33,6 +33,11 @@ class State(IntEnum):
     STOPPED = 4
     ERROR = 5
 
+    @property
+    def label(self) -> str:
+        """What people read: the name in lower case."""
+        return self.name.lower()
+
 
 @dataclass(frozen=True)
 class Verdict:

@@ -19,16 +19,8 @@ from std_srvs.srv import Trigger
 from efficientvla_ros.evaluation.demo_summary import StageLatency
 from efficientvla_ros.msg import EpisodeResult, PolicyStatus
 from efficientvla_ros.ros import qos
+from efficientvla_ros.ros.commander import State
 from efficientvla_ros.ros.transport import make_room_for_images
-
-_STATES = {
-    PolicyStatus.UNCONFIGURED: 'unconfigured',
-    PolicyStatus.IDLE: 'idle',
-    PolicyStatus.RUNNING: 'running',
-    PolicyStatus.HOLDING: 'holding',
-    PolicyStatus.STOPPED: 'stopped',
-    PolicyStatus.ERROR: 'error',
-}
 
 
 @dataclass(frozen=True)
@@ -75,7 +67,7 @@ class PolicyView:
     def from_message(cls, message: PolicyStatus) -> PolicyView:
         """Reads a status message."""
         return cls(
-            state=_STATES.get(message.state, f'state {message.state}'),
+            state=State(message.state).label,
             hold_reason=message.hold_reason,
             last_error=message.last_error,
             commands=message.commands_published,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from efficientvla_ros.msg import PolicyStatus
+from efficientvla_ros.ros.commander import State
 
 # Levels are `bytes` in Python.
 _LEVELS = {
@@ -14,14 +15,6 @@ _LEVELS = {
     PolicyStatus.HOLDING: DiagnosticStatus.WARN,
     PolicyStatus.STOPPED: DiagnosticStatus.WARN,
     PolicyStatus.ERROR: DiagnosticStatus.ERROR,
-}
-_NAMES = {
-    PolicyStatus.UNCONFIGURED: 'unconfigured',
-    PolicyStatus.IDLE: 'idle',
-    PolicyStatus.RUNNING: 'running',
-    PolicyStatus.HOLDING: 'holding',
-    PolicyStatus.STOPPED: 'stopped',
-    PolicyStatus.ERROR: 'error',
 }
 
 
@@ -36,7 +29,7 @@ def diagnostic_array(
         model: what runs, becomes the hardware id.
         extra: further values, by name.
     """
-    text = _NAMES[status.state]
+    text = State(status.state).label
     if status.hold_reason:
         text += f': {status.hold_reason}'
     values = {

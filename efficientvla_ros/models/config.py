@@ -1,13 +1,15 @@
-"""Sizes of a CogACT-architecture policy, from the embedded model to the released 7-B ones."""
+"""Sizes of the policies, from the embedded model to the released 7-B ones."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeVar
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
+
+AnyConfig = TypeVar('AnyConfig', bound='VLMConfig')
 
 
 class ConfigError(ValueError):
@@ -90,22 +92,20 @@ class DiTConfig:
     guidance: float = 1.5
 
 
-@dataclass(frozen=True)
-class CogACTConfig:
-    """A whole policy.
+@dataclass(frozen=True, kw_only=True)
+class VLMConfig:
+    """The vision-language model under a policy: two towers, projector, language model.
 
     Attributes:
         name: what logs and reports call the model.
         dino: first vision tower; its channels come first in the fused features.
         siglip: second vision tower.
         llm: language model.
-        head: diffusion action head.
         image_size: side of the square network input, pixels.
         patch_size: side of a patch, pixels.
         projector_width: hidden channels of the projector's first layer.
         prompt_template: text around the instruction; `{instruction}` is replaced.
-        suffix_ids: token ids appended to the tokenised prompt; the last one's hidden
-            state is the cognition feature.
+        suffix_ids: token ids appended to the tokenised prompt.
         step_duration: seconds between two actions of a chunk.
         cameras: camera names in the order in which the policy wants them.
     """
@@ -114,24 +114,19 @@ class CogACTConfig:
     dino: ViTConfig
     siglip: ViTConfig
     llm: LlamaConfig
-    head: DiTConfig
     image_size: int = 224
     patch_size: int = 14
     projector_width: int = 8704
     prompt_template: str = 'In: What action should the robot take to {instruction}?\nOut:'
-    suffix_ids: tuple[int, ...] = (29871, 2)
+    suffix_ids: tuple[int, ...] = ()
     step_duration: float = 0.2
     cameras: tuple[str, ...] = field(default=('camera',))
 
     def __post_init__(self) -> None:
         """Refuses sizes that do not fit together."""
         _require_multiple('image_size', self.image_size, 'patch_size', self.patch_size)
-        for label, part in (
-            ('dino', self.dino),
-            ('siglip', self.siglip),
-            ('llm', self.llm),
-            ('head', self.head),
-        ):
+        for label in _PARTS.keys() & {spec.name for spec in fields(self)}:
+            part = getattr(self, label)
             _require_multiple(f'{label}.width', part.width, f'{label}.heads', part.heads)
         _require_multiple('llm.heads', self.llm.heads, 'llm.kv_heads', self.llm.kv_heads)
         for label, tower in (('dino', self.dino), ('siglip', self.siglip)):
@@ -153,19 +148,53 @@ class CogACTConfig:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> CogACTConfig:
+    def from_dict(cls: type[AnyConfig], values: dict[str, Any]) -> AnyConfig:
         """Builds a configuration from `to_dict`'s output.
 
         Raises:
             ConfigError: a key is missing or unknown, or sizes do not fit together.
         """
-        parts = {'dino': ViTConfig, 'siglip': ViTConfig, 'llm': LlamaConfig, 'head': DiTConfig}
+        parts = _PARTS.keys() & {spec.name for spec in fields(cls)}
         try:
-            built = {key: _build(part, values[key]) for key, part in parts.items()}
+            built = {key: _build(_PARTS[key], values[key]) for key in parts}
             rest = {key: value for key, value in values.items() if key not in parts}
             return _build(cls, {**rest, **built})
         except (KeyError, TypeError) as error:
             raise ConfigError(f'model configuration does not fit: {error}') from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class CogACTConfig(VLMConfig):
+    """A policy with a diffusion action head on the cognition feature (arXiv 2411.19650).
+
+    The hidden state of the last of `suffix_ids` is the cognition feature.
+
+    Attributes:
+        head: diffusion action head.
+    """
+
+    head: DiTConfig
+    suffix_ids: tuple[int, ...] = (29871, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenVLAConfig(VLMConfig):
+    """A policy that writes its action as tokens (arXiv 2406.09246).
+
+    Attributes:
+        action_dim: values of one action, one token each.
+        action_bins: edges of the bins in [-1, 1]; their centres are the values.
+        action_vocab_end: first id after the action tokens, which lie at the end of the
+            tokenizer's vocabulary in descending order.
+    """
+
+    suffix_ids: tuple[int, ...] = (29871,)
+    action_dim: int = 7
+    action_bins: int = 256
+    action_vocab_end: int = 32000
+
+
+_PARTS = {'dino': ViTConfig, 'siglip': ViTConfig, 'llm': LlamaConfig, 'head': DiTConfig}
 
 
 def _build(cls: type, values: dict[str, Any]) -> Any:
@@ -195,32 +224,28 @@ TABLETOP = CogACTConfig(
 )
 
 
+PRISM_DINOSIGLIP_7B = {
+    'dino': ViTConfig(
+        1024, 24, 16, 4096, prefix_tokens=5, layer_scale=True, mean=IMAGENET_MEAN, std=IMAGENET_STD
+    ),
+    'siglip': ViTConfig(1152, 27, 16, 4304),
+    'llm': LlamaConfig(),
+}
+"""Towers and language model of `prism-dinosiglip-224px+7b`."""
+
+
 def _cogact(name: str, width: int, depth: int, heads: int) -> CogACTConfig:
-    return CogACTConfig(
-        name=name,
-        dino=ViTConfig(
-            1024,
-            24,
-            16,
-            4096,
-            prefix_tokens=5,
-            layer_scale=True,
-            mean=IMAGENET_MEAN,
-            std=IMAGENET_STD,
-        ),
-        siglip=ViTConfig(1152, 27, 16, 4304),
-        llm=LlamaConfig(),
-        head=DiTConfig(width, depth, heads),
-    )
+    return CogACTConfig(name=name, head=DiTConfig(width, depth, heads), **PRISM_DINOSIGLIP_7B)
 
 
-CONFIGS = {
+CONFIGS: dict[str, CogACTConfig | OpenVLAConfig] = {
     config.name: config
     for config in (
         TABLETOP,
         _cogact('cogact-small', 384, 6, 4),
         _cogact('cogact-base', 768, 12, 12),
         _cogact('cogact-large', 1024, 24, 16),
+        OpenVLAConfig(name='openvla-7b', **PRISM_DINOSIGLIP_7B),
     )
 }
 """Known policies by name."""

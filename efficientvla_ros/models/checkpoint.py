@@ -16,8 +16,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from efficientvla_ros.models.cogact import CogACT, init_weights
+from efficientvla_ros.models.cogact import CogACT
 from efficientvla_ros.models.config import CogACTConfig, ConfigError
+from efficientvla_ros.models.random_weights import init_weights
 from efficientvla_ros.models.statistics import ActionStatistics
 from efficientvla_ros.models.tokenizer import WordTokenizer
 

@@ -98,39 +98,55 @@ def guided(
     return unconditional + guidance * (conditional - unconditional)
 
 
-def sample_actions(
-    head: DiT,
-    cognition: Tensor,
-    noise: Tensor,
-    *,
-    steps: int,
-    guidance: float,
-    num_steps: int = 100,
-) -> Tensor:
-    """Draws one chunk for each cognition feature.
+class DiffusionSampler:
+    """Draws action chunks; whatever does not depend on the observation is computed once.
 
-    Args:
-        head: the noise predictor.
-        cognition: features [B, condition_width].
-        noise: initial noise [B, horizon, action_dim].
-        steps: DDIM steps.
-        guidance: classifier-free guidance scale; active only above 1.
-        num_steps: length of the training schedule.
-
-    Returns:
-        Normalised actions [B, horizon, action_dim], not clipped.
+    Constants: the time tokens of all steps, and with guidance their sums with the unconditional
+    token. They are those of the head's weights at construction.
     """
-    times = torch.tensor(ddim_timesteps(steps, num_steps), device=noise.device)
-    time_tokens = head.t_embedder(times)  # [steps, D]
-    if guidance > 1.0:
-        unconditional = head.z_embedder.uncondition.to(cognition.dtype)
-        cognition = torch.cat((cognition, unconditional.expand(len(cognition), -1)))
-    condition = head.z_embedder(cognition)  # [B or 2B, D]
-    x = noise
-    for token, (a, b) in zip(time_tokens, ddim_coefficients(steps, num_steps)):
+
+    @torch.no_grad()
+    def __init__(self, head: DiT, *, steps: int, guidance: float, num_steps: int = 100) -> None:
+        """Computes the constants on the head's device.
+
+        Args:
+            head: the noise predictor.
+            steps: DDIM steps.
+            guidance: classifier-free guidance scale; active only above 1.
+            num_steps: length of the training schedule.
+
+        Raises:
+            ScheduleError: the schedule has no such number of steps.
+        """
+        weight = head.positional_embedding
+        times = torch.tensor(ddim_timesteps(steps, num_steps), device=weight.device)
+        self.steps, self.guidance = steps, guidance
+        self._head, self._dtype = head, weight.dtype
+        self._coefficients = ddim_coefficients(steps, num_steps)
+        self._times = head.t_embedder(times).unsqueeze(1)  # [steps, 1, D]
+        self._free: Tensor | None = None
         if guidance > 1.0:
-            predicted = guided(head.denoise, x, condition + token, guidance)
-        else:
-            predicted = head.denoise(x, condition + token)
-        x = a * x + b * predicted
-    return x
+            self._free = self._times + head.z_embedder(head.z_embedder.uncondition)
+
+    def __call__(self, cognition: Tensor, noise: Tensor) -> Tensor:
+        """Draws one chunk for each cognition feature.
+
+        Args:
+            cognition: features [B, condition_width]; cast to the head's type.
+            noise: initial noise [B, horizon, action_dim] of the head's type.
+
+        Returns:
+            Normalised actions [B, horizon, action_dim], not clipped.
+        """
+        batch = len(cognition)
+        condition = self._times + self._head.z_embedder(cognition.to(self._dtype))
+        if self._free is not None:
+            condition = torch.cat((condition, self._free.expand(-1, batch, -1)), dim=1)
+        x = noise
+        for tokens, (a, b) in zip(condition, self._coefficients):  # tokens [B or 2B, D]
+            if self._free is None:
+                predicted = self._head.denoise(x, tokens)
+            else:
+                predicted = guided(self._head.denoise, x, tokens, self.guidance)
+            x = a * x + b * predicted
+        return x

@@ -9,6 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from efficientvla_ros.models.config import LlamaConfig
+from efficientvla_ros.models.kv_cache import KVCache, LayerCache
+
+Rope = tuple[Tensor, Tensor]
+"""Cosines and sines, [S or B, 1, S, head_dim]."""
 
 
 class RMSNorm(nn.Module):
@@ -33,17 +37,22 @@ class RotaryTable(nn.Module):
     def __init__(self, config: LlamaConfig) -> None:
         """Fills the table for all positions of `config`."""
         super().__init__()
-        exponent = torch.arange(0, config.head_dim, 2).double() / config.head_dim
-        angle = torch.outer(
-            torch.arange(config.max_positions).double(), config.rope_theta**-exponent
-        )
+        # On the CPU even while a model is built on the meta device: the table is no weight.
+        even = torch.arange(0, config.head_dim, 2, device='cpu').double()
+        positions = torch.arange(config.max_positions, device='cpu').double()
+        angle = torch.outer(positions, config.rope_theta ** -(even / config.head_dim))
         angle = torch.cat((angle, angle), dim=-1)  # [positions, head_dim]
         self.register_buffer('cos', angle.cos().float(), persistent=False)
         self.register_buffer('sin', angle.sin().float(), persistent=False)
 
-    def forward(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def forward(self, positions: Tensor, dtype: torch.dtype) -> Rope:
         """Looks up positions [S] or [B, S]; returns [S or B, 1, S, head_dim] ready to use."""
         return tuple(table[positions].unsqueeze(-3).to(dtype) for table in (self.cos, self.sin))
+
+
+def last_rope(rope: Rope) -> Rope:
+    """The part of the last position."""
+    return rope[0][..., -1:, :], rope[1][..., -1:, :]
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -65,17 +74,44 @@ class LlamaAttention(nn.Module):
         self.v_proj = nn.Linear(config.width, kv_width, bias=False)
         self.o_proj = nn.Linear(config.width, config.width, bias=False)
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
-        """Mixes tokens [B, S, D]; `mask` None means causal, True marks visible keys."""
-        batch, tokens, width = x.shape
-        q = self.q_proj(x).view(batch, tokens, self.heads, self.head_dim).transpose(1, 2)
-        k = self.k_proj(x).view(batch, tokens, self.kv_heads, self.head_dim).transpose(1, 2)
-        v = self.v_proj(x).view(batch, tokens, self.kv_heads, self.head_dim).transpose(1, 2)
-        q, k = rotate(q, *rope), rotate(k, *rope)
+    def forward(
+        self,
+        x: Tensor,
+        rope: Rope,
+        mask: Tensor | None,
+        cache: LayerCache | None = None,
+        last_position_only: bool = False,
+    ) -> Tensor:
+        """Mixes tokens.
+
+        Args:
+            x: tokens [B, S, D].
+            rope: what `RotaryTable` gives for them.
+            mask: True marks visible keys; None means causal.
+            cache: takes the new keys and values; those it holds are seen as well.
+            last_position_only: the last token is the only query; all are keys.
+
+        Returns:
+            [B, S, D], or [B, 1, D] for the last position only.
+        """
+        k = rotate(self._split(self.k_proj(x), self.kv_heads), *rope)
+        v = self._split(self.v_proj(x), self.kv_heads)
+        if cache is not None:
+            k, v = cache.append(k, v)
+        if last_position_only:
+            x, rope = x[:, -1:], last_rope(rope)
+            mask = None if mask is None else mask[..., -1:, :]
+        q = rotate(self._split(self.q_proj(x), self.heads), *rope)
+        # A single query is the newest position and sees every key.
+        causal = mask is None and q.shape[2] > 1
         mixed = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=self.heads != self.kv_heads
+            q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=self.heads != self.kv_heads
         )
-        return self.o_proj(mixed.transpose(1, 2).reshape(batch, tokens, width))
+        return self.o_proj(mixed.transpose(1, 2).flatten(2))
+
+    def _split(self, x: Tensor, heads: int) -> Tensor:
+        # [B, S, heads * head_dim] -> [B, heads, S, head_dim]
+        return x.unflatten(-1, (heads, self.head_dim)).transpose(1, 2)
 
 
 class LlamaMlp(nn.Module):
@@ -104,9 +140,17 @@ class LlamaLayer(nn.Module):
         self.input_layernorm = RMSNorm(config.width, config.rms_eps)
         self.post_attention_layernorm = RMSNorm(config.width, config.rms_eps)
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
-        """Maps [B, S, D] to [B, S, D]."""
-        x = x + self.self_attn(self.input_layernorm(x), rope, mask)
+    def forward(
+        self,
+        x: Tensor,
+        rope: Rope,
+        mask: Tensor | None = None,
+        cache: LayerCache | None = None,
+        last_position_only: bool = False,
+    ) -> Tensor:
+        """Maps [B, S, D] to [B, S, D], or [B, 1, D]; arguments as for `LlamaAttention`."""
+        mixed = self.self_attn(self.input_layernorm(x), rope, mask, cache, last_position_only)
+        x = x[:, -mixed.shape[1] :] + mixed
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -127,43 +171,60 @@ class LlamaModel(nn.Module):
         positions: Tensor | None = None,
         mask: Tensor | None = None,
         layers: Sequence[int] | None = None,
+        *,
+        cache: KVCache | None = None,
+        last_position_only: bool = False,
     ) -> Tensor:
         """Runs the stack.
 
         Args:
             x: input embeddings [B, S, D].
-            positions: rotary positions [S] or [B, S]; None counts from 0.
+            positions: rotary positions [S] or [B, S]; None counts on from the cache's length,
+                or from 0.
             mask: bool [S, S] or [B, 1, S, S], True where a query (row) sees a key
                 (column); None is causal.
             layers: indices of the layers to run, in order; None runs all.
+            cache: keys and values of earlier positions; takes those of `x`. It must be empty,
+                or S must be 1.
+            last_position_only: the last layer computes queries, output projection and
+                feed-forward network for the last position alone (keys and values for all),
+                which is all that a caller needs who reads nothing else.
 
         Returns:
-            Hidden states after the final norm, [B, S, D].
+            Hidden states after the final norm, [B, S, D], or [B, 1, D] for the last position.
         """
+        order = range(len(self.layers)) if layers is None else layers
         if positions is None:
-            positions = torch.arange(x.shape[1], device=x.device)
+            start = 0 if cache is None else cache.length
+            positions = torch.arange(start, start + x.shape[1], device=x.device)
         rope = self.rotary(positions, x.dtype)
-        for index in range(len(self.layers)) if layers is None else layers:
-            x = self.layers[index](x, rope, mask)
-        return self.norm(x)
+        for step, index in enumerate(order):
+            layer_cache = None if cache is None else cache.layer(index)
+            only_last = last_position_only and step == len(order) - 1
+            x = self.layers[index](x, rope, mask, layer_cache, only_last)
+        if cache is not None:
+            cache.length += positions.shape[-1]
+        return self.norm(x[:, -1:] if last_position_only else x)
 
 
 class LlamaCausal(nn.Module):
-    """Holder that gives the stack its published name `model`.
+    """The stack under its published name `model`, and the head that scores next tokens.
 
-    The cognition feature is a hidden state, so a CogACT policy needs no `lm_head`.
+    A cognition feature is a hidden state: policies that read nothing else have no `lm_head`.
     """
 
-    def __init__(self, config: LlamaConfig) -> None:
-        """Creates the stack."""
+    def __init__(self, config: LlamaConfig, lm_head: bool) -> None:
+        """Creates the stack and, if wanted, the head."""
         super().__init__()
         self.model = LlamaModel(config)
+        if lm_head:
+            self.lm_head = nn.Linear(config.width, config.vocab_size, bias=False)
 
 
 class LlmBackbone(nn.Module):
     """Holder that gives the language model its published name `llm`."""
 
-    def __init__(self, config: LlamaConfig) -> None:
+    def __init__(self, config: LlamaConfig, lm_head: bool = False) -> None:
         """Creates the language model."""
         super().__init__()
-        self.llm = LlamaCausal(config)
+        self.llm = LlamaCausal(config, lm_head)

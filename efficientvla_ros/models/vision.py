@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from efficientvla_ros.models.config import CogACTConfig, ViTConfig
+from efficientvla_ros.models.config import ViTConfig, VLMConfig
 
 _NORM_EPS = 1e-6
 
@@ -110,12 +110,14 @@ class ViT(nn.Module):
             self.reg_token = nn.Parameter(torch.zeros(1, registers, config.width))
         self.blocks = nn.ModuleList(ViTBlock(config) for _ in range(config.blocks_used))
         for name in ('mean', 'std'):
-            value = torch.tensor(getattr(config, name)).view(1, 3, 1, 1)
+            value = torch.tensor(getattr(config, name), device='cpu').view(1, 3, 1, 1)
             self.register_buffer(name, value, persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Maps images [B, 3, S, S] with values in [0, 1] to patch tokens [B, patches, D]."""
-        x = self.patch_embed((image - self.mean) / self.std) + self.pos_embed
+        # Normalised in float32 whatever the parameters' type, as the reference does.
+        pixels = ((image - self.mean) / self.std).to(self.pos_embed.dtype)
+        x = self.patch_embed(pixels) + self.pos_embed
         if self.prefix_tokens:
             prefix = torch.cat((self.cls_token, self.reg_token), dim=1)
             x = torch.cat((prefix.expand(len(x), -1, -1), x), dim=1)
@@ -127,7 +129,7 @@ class ViT(nn.Module):
 class FusedVisionBackbone(nn.Module):
     """Both towers on the same image; channels are concatenated, DINOv2's first."""
 
-    def __init__(self, config: CogACTConfig) -> None:
+    def __init__(self, config: VLMConfig) -> None:
         """Creates both towers of `config`."""
         super().__init__()
         self.dino_featurizer = ViT(config.dino, config.num_patches, config.patch_size)

@@ -128,9 +128,8 @@ class Engine:
         watch.lap('vision')
         cognition = model.cognition(visual, ids)
         watch.lap('language')
-        sample = model.sample(
-            cognition, self._noise, steps=self.num_ddim_steps, guidance=self.guidance
-        )
+        sampler = model.sampler(steps=self.num_ddim_steps, guidance=self.guidance)
+        sample = sampler(cognition, self._noise)
         normalised = sample[0].cpu().numpy()
         watch.lap('action_head')
         actions = self._statistics.unnormalise(normalised)

@@ -15,8 +15,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from efficientvla_ros.models.checkpoint import save_checkpoint
-from efficientvla_ros.models.cogact import CogACT, init_weights
+from efficientvla_ros.models.cogact import CogACT
 from efficientvla_ros.models.config import CogACTConfig
+from efficientvla_ros.models.random_weights import init_weights
 from efficientvla_ros.models.statistics import ActionStatistics
 from efficientvla_ros.models.tokenizer import WordTokenizer
 from efficientvla_ros.simulation.tasks import OBJECTS

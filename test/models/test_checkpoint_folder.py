@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from efficientvla_ros.models.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from efficientvla_ros.models.cogact import CogACT, init_weights
+from efficientvla_ros.models.cogact import CogACT
 from efficientvla_ros.models.config import TABLETOP, CogACTConfig, ConfigError
+from efficientvla_ros.models.random_weights import init_weights
 from efficientvla_ros.models.tokenizer import WordTokenizer
 
 STATISTICS = {

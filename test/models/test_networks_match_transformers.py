@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from efficientvla_ros.models.cogact import CogACT, init_weights
+from efficientvla_ros.models.cogact import CogACT
 from efficientvla_ros.models.config import HALF, CogACTConfig, DiTConfig, LlamaConfig, ViTConfig
 from efficientvla_ros.models.llama import LlamaModel
+from efficientvla_ros.models.random_weights import init_weights
 from efficientvla_ros.models.vision import ViT
 
 IMAGE, PATCH = 56, 14

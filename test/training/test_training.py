@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from efficientvla_ros.models.cogact import CogACT, init_weights
+from efficientvla_ros.models.cogact import CogACT
 from efficientvla_ros.models.config import CogACTConfig, DiTConfig, LlamaConfig, ViTConfig
+from efficientvla_ros.models.random_weights import init_weights
 from efficientvla_ros.models.tokenizer import PAD
 from efficientvla_ros.simulation.tasks import OBJECTS
 from efficientvla_ros.training.augment import MAX_SHIFT, augment

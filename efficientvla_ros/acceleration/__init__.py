@@ -1,0 +1,1 @@
+"""What makes the policies faster, and the arithmetic of what they cost."""

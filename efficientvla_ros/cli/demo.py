@@ -24,7 +24,7 @@ def command(
         int, typer.Option(min=0, help='Seed of the first episode; further ones add 1.')
     ] = _DEFAULT_SEED,
     model: Annotated[
-        str, typer.Option(help='Embedded model by name, or a checkpoint folder.')
+        str, typer.Option(help='Embedded model by name, or a checkpoint folder or file.')
     ] = 'tabletop',
     out: Annotated[
         Path, typer.Option(help='Folder for demo.mp4, report.png, summary.json and logs.')
@@ -90,9 +90,9 @@ def _domain_from_environment() -> int:
 
 
 def _absolute(model: str) -> str:
-    """A folder as an absolute path, a name as it is."""
+    """A folder or file as an absolute path, a name as it is."""
     path = Path(model).expanduser()
-    return str(path.resolve()) if path.is_dir() else model
+    return str(path.resolve()) if path.exists() else model
 
 
 def _run(options, headless: bool) -> int:

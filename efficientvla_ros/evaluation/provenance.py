@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -40,22 +41,31 @@ def git_revision() -> str:
 
 
 def model_digest(model: str) -> str:
-    """Returns the SHA-256 over all files of a model's folder, '' where there is no such folder.
+    """Returns the SHA-256 over the file or all files of a model, '' where there is none.
 
     Args:
-        model: name of an embedded model or path of a checkpoint folder.
+        model: name of an embedded model or path of a checkpoint folder or file.
     """
-    for folder in (PACKAGE_FOLDER / 'weights' / model, Path(model).expanduser()):
-        if model and folder.is_dir():
+    for place in (PACKAGE_FOLDER / 'weights' / model, Path(model).expanduser()):
+        if model and place.exists():
             break
     else:
         return ''
+    folder = place if place.is_dir() else place.parent
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob('*')):
+    for path in sorted(place.rglob('*')) if place.is_dir() else [place]:
         if path.is_file():
             digest.update(str(path.relative_to(folder)).encode())
-            digest.update(path.read_bytes())
+            for piece in _pieces(path):
+                digest.update(piece)
     return digest.hexdigest()
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    # A checkpoint can be larger than the memory.
+    with path.open('rb') as file:
+        while piece := file.read(1 << 22):
+            yield piece
 
 
 def _git(*arguments: str) -> str:

@@ -83,10 +83,12 @@ def test_the_run_worked_only_with_enough_successes_and_all_planned_changes(rows,
     assert bool(shortfall) == bool(expected)
 
 
-def test_model_folder_is_handed_over_as_an_absolute_path(tmp_path, monkeypatch):
+def test_model_folder_or_file_is_handed_over_as_an_absolute_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'mine').mkdir()
     assert demo._absolute('mine') == str(tmp_path / 'mine')
+    (tmp_path / 'mine' / 'a.pt').touch()
+    assert demo._absolute('mine/a.pt') == str(tmp_path / 'mine' / 'a.pt')
     assert demo._absolute('tabletop') == 'tabletop'
 
 

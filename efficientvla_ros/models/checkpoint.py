@@ -44,6 +44,8 @@ class Checkpoint:
     model: CogACT
     tokenizer: WordTokenizer
     statistics: ActionStatistics
+    step_duration: float = 0.2
+    unnorm_key: str = ''
 
 
 def save_checkpoint(
@@ -71,15 +73,19 @@ def load_checkpoint(
     folder: Path,
     device: str = 'cpu',
     *,
-    dataset: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    unnorm_key: str | None = None,
+    tokenizer: Path | None = None,
+    use_ema: bool = False,
     random_weights: int | None = None,
+    progress: Any = None,
 ) -> Checkpoint:
     """Reads a checkpoint folder.
 
     Args:
         folder: what `save_checkpoint` wrote.
         device: torch device of the networks.
-        dataset: entry of the statistics; None takes the only one.
+        unnorm_key: entry of the statistics; None takes the only one.
         random_weights: seed of random weights, which are used instead of the file's.
 
     Raises:
@@ -89,7 +95,7 @@ def load_checkpoint(
     try:
         config = CogACTConfig.from_dict(description['model'])
         tokenizer = WordTokenizer(description['words'])
-        statistics = ActionStatistics.from_json(_read_json(folder / STATISTICS_FILE), dataset)
+        statistics = ActionStatistics.from_json(_read_json(folder / STATISTICS_FILE), unnorm_key)
     except (ConfigError, KeyError, TypeError) as error:
         raise CheckpointError(f'{folder}: {error.args[0] if error.args else error}') from error
     model = CogACT(config)
@@ -97,7 +103,15 @@ def load_checkpoint(
         _load_weights(model, folder / WEIGHTS_FILE)
     else:
         init_weights(model, random_weights)
-    return Checkpoint(model.to(device).eval().requires_grad_(False), tokenizer, statistics)
+    model = model.to(device).eval().requires_grad_(False)
+    return Checkpoint(model, tokenizer, statistics, config.step_duration)
+
+
+def random_checkpoint(
+    name: str, device: str, dtype: torch.dtype, seed: int, tokenizer: Path | None = None
+) -> Checkpoint:
+    """A known model with random weights."""
+    raise CheckpointError(f'{name} cannot be built with random weights yet')
 
 
 def _read_json(path: Path) -> dict[str, Any]:

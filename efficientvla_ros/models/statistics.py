@@ -58,7 +58,7 @@ class ActionStatistics:
         scaled = np.where(span > 0, np.clip(scaled, -1.0, 1.0), 0.0)
         return np.where(self.mask, scaled, actions)
 
-    def unnormalise(self, actions: np.ndarray) -> np.ndarray:
+    def unnormalise(self, actions: np.ndarray, binarise_gripper: bool = True) -> np.ndarray:
         """Maps network outputs [..., dim] to physical actions, float64.
 
         As CogACT does: clip to [-1, 1], gripper to 0 or 1, then the inverse quantile map.
@@ -66,6 +66,9 @@ class ActionStatistics:
         clipped = np.clip(np.asarray(actions, dtype=np.float64), -1.0, 1.0)
         # A comparison would turn NaN into a valid gripper command and hide a broken model.
         gripper = clipped[..., GRIPPER]
-        clipped[..., GRIPPER] = np.where(np.isnan(gripper), gripper, gripper >= _GRIPPER_THRESHOLD)
+        if binarise_gripper:
+            clipped[..., GRIPPER] = np.where(
+                np.isnan(gripper), gripper, gripper >= _GRIPPER_THRESHOLD
+            )
         physical = 0.5 * (clipped + 1.0) * (self.q99 - self.q01) + self.q01
         return np.where(self.mask, physical, clipped)

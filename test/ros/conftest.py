@@ -34,7 +34,7 @@ def ros_context(ros_domain):
 def checkpoints(tmp_path_factory):
     """Checkpoint folders: random weights, weights that give NaN, and damaged ones."""
     from efficientvla_ros.models.checkpoint import load_checkpoint, save_checkpoint
-    from efficientvla_ros.runtime.engine import WEIGHTS_FOLDER
+    from efficientvla_ros.runtime.load_options import WEIGHTS_FOLDER
 
     source = WEIGHTS_FOLDER / 'tabletop'
     root = tmp_path_factory.mktemp('checkpoints')

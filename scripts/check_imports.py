@@ -56,7 +56,7 @@ FORBIDDEN_LIBRARIES: dict[str, set[str]] = {
 }
 """Room -> libraries that none of its modules may import, not even inside a function."""
 
-TORCH_AT_START = ('models', 'acceleration', 'runtime', 'training')
+TORCH_AT_START = ('models', 'acceleration', 'runtime', 'training', 'evaluation.eager_')
 """Where torch may be imported at module level: prefixes of module names below the package."""
 
 SLOW_LIBRARIES = {'torch', 'mujoco', 'pinocchio', 'rclpy', 'matplotlib', 'av'}

@@ -181,7 +181,7 @@ def _yaml_value(value: Value) -> str:
         return 'true' if value else 'false'
     if isinstance(value, list):
         return '[' + ', '.join(_yaml_value(element) for element in value) + ']'
-    return str(value)
+    return str(value) or "''"
 
 
 def _note(spec: Spec) -> str:

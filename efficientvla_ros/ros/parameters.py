@@ -34,7 +34,8 @@ _SPECS: tuple[Spec, ...] = (
     ),
     Spec(
         'model.path', 'tabletop',
-        'Name of an embedded model or path of a checkpoint folder.',
+        'Name of a model whose weights are in the package, or path of a checkpoint folder or '
+        '.pt file.',
         changes=Changes.CONFIGURE,
     ),
     Spec(
@@ -43,12 +44,40 @@ _SPECS: tuple[Spec, ...] = (
         changes=Changes.CONFIGURE,
     ),
     Spec(
+        'model.dtype', 'auto',
+        'Number type of the weights; auto takes float32 on a CPU and bfloat16 on CUDA. The '
+        'diffusion head always runs in float32.',
+        choices=('auto', 'float32', 'bfloat16'), changes=Changes.CONFIGURE,
+    ),
+    Spec(
+        'model.tokenizer', '',
+        'Folder with the tokenizer.json of the model; empty looks in the checkpoint folder.',
+        changes=Changes.CONFIGURE,
+    ),
+    Spec(
+        'model.unnorm_key', '',
+        'Data set whose statistics turn the output of the model into metres and radians; empty '
+        'takes the only one that the checkpoint has.',
+        changes=Changes.CONFIGURE,
+    ),
+    Spec(
+        'model.use_ema', False,
+        'Take the averaged weights of the diffusion head, where the checkpoint has them.',
+        changes=Changes.CONFIGURE,
+    ),
+    Spec(
+        'model.random_weights', False,
+        'Build the model without its weights, to measure latency; model.path may then be any '
+        'name that the package knows. The arm moves at random.',
+        changes=Changes.CONFIGURE,
+    ),
+    Spec(
         'model.threads', 1, 'CPU threads of one inference.',
         low=1, high=256, changes=Changes.CONFIGURE,
     ),
     Spec(
         'model.ddim_steps', 0,
-        'Denoising steps of the action head; 0 takes the number stored with the model.',
+        'Denoising steps of the diffusion head; 0 takes the number stored with the model.',
         low=0, high=1000, changes=Changes.CONFIGURE,
     ),
     Spec(
@@ -75,7 +104,8 @@ _SPECS: tuple[Spec, ...] = (
     ),
     Spec(
         'control.execute_steps', 3,
-        'Actions of a plan that are meant to be executed before the next plan replaces it.',
+        'Actions of a plan that are meant to be executed before the next plan replaces it; at '
+        'most as many as a plan has.',
         low=1, high=64,
     ),
     Spec(
@@ -220,6 +250,22 @@ def compressed_flags(settings: Settings) -> tuple[bool, ...]:
     flags = settings['cameras.compressed']
     names = settings['cameras.names']
     return tuple(flags) if len(flags) == len(names) else tuple(flags) * len(names)
+
+
+def engine_options(settings: Settings) -> dict[str, object]:
+    """Keyword arguments of `load_engine` that follow from the parameters."""
+    return {
+        'model': settings['model.path'],
+        'device': settings['model.device'],
+        'dtype': settings['model.dtype'],
+        'threads': settings['model.threads'],
+        'tokenizer': settings['model.tokenizer'] or None,
+        'unnorm_key': settings['model.unnorm_key'] or None,
+        'use_ema': settings['model.use_ema'],
+        'random_weights': settings['model.random_weights'],
+        'num_ddim_steps': settings['model.ddim_steps'] or None,
+        'guidance': settings['model.guidance'] or None,
+    }
 
 
 def generated_files(root: Path) -> dict[Path, str]:

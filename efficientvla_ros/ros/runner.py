@@ -14,14 +14,29 @@ from efficientvla_ros.control.reasons import HoldReason
 from efficientvla_ros.ros.commander import Commander, State, Verdict
 from efficientvla_ros.ros.inference_loop import InferenceLoop
 from efficientvla_ros.ros.inputs import Inputs, Listeners
+from efficientvla_ros.ros.loading_log import LoadingLog
 from efficientvla_ros.ros.outputs import Outputs
 from efficientvla_ros.ros.parameter_store import ParameterStore
 from efficientvla_ros.ros.parameter_table import Settings
+from efficientvla_ros.ros.parameters import engine_options
 from efficientvla_ros.ros.policy import Policy
 from efficientvla_ros.ros.status import Telemetry
 from efficientvla_ros.ros.timing import timed
 
 _WATCHDOG_PERIOD = 0.1
+
+
+def tick_period(settings: Settings, horizon: int, step_duration: float) -> float:
+    """Returns the time between two ticks, s.
+
+    Args:
+        settings: of the node; a rate in it decides.
+        horizon: actions in a plan; a plan cannot be followed for longer than it lasts.
+        step_duration: time between two actions, s.
+    """
+    rate = settings['control.rate']
+    steps = min(settings['control.execute_steps'], horizon)
+    return 1.0 / rate if rate > 0.0 else steps * step_duration
 
 
 class PolicyRunner:
@@ -68,13 +83,11 @@ class PolicyRunner:
         from efficientvla_ros.control import pipeline  # noqa: F401 - so that no tick waits for it
         from efficientvla_ros.runtime.engine import load_engine
 
-        self.engine = load_engine(
-            settings['model.path'],
-            device=settings['model.device'],
-            threads=settings['model.threads'],
-            num_ddim_steps=settings['model.ddim_steps'] or None,
-            guidance=settings['model.guidance'] or None,
-        )
+        log = self._node.get_logger()
+        options = engine_options(settings)
+        if options['random_weights']:
+            log.warning('model.random_weights is true: the arm will move at random')
+        self.engine = load_engine(**options, progress=LoadingLog(log.info))
         self.policy = Policy(
             self.engine,
             self.inputs,
@@ -83,7 +96,7 @@ class PolicyRunner:
             self._telemetry,
             lambda: self._store.settings,
             self._now,
-            self._node.get_logger().debug,
+            log.debug,
         )
         self.engine.warm_up()
         # What was loaded stays: the garbage collector need not look at it again and again.
@@ -93,10 +106,8 @@ class PolicyRunner:
     @property
     def period(self) -> float:
         """Time between two ticks, s."""
-        settings = self._store.settings
-        rate = settings['control.rate']
-        steps = settings['control.execute_steps']
-        return 1.0 / rate if rate > 0.0 else steps * self.engine.step_duration
+        engine = self.engine
+        return tick_period(self._store.settings, engine.horizon, engine.step_duration)
 
     @property
     def missed_ticks(self) -> int:

@@ -89,8 +89,9 @@ def _vision(config: VLMConfig, workload: Workload) -> Iterator[Component]:
         passes = [_run('features', used, size)]
         if workload.original:
             passes.append(_run('unused block', networks.vit_block(tower, tokens), size))
-        # Widest in the MLP: residual stream, its norm, hidden values before and after GELU.
-        alive = tokens * (2 * tower.width + 2 * tower.mlp_width)
+        # Widest in the MLP: the block's input, the residual stream, its norm, and the hidden
+        # values before and after GELU.
+        alive = tokens * (3 * tower.width + 2 * tower.mlp_width)
         held = sum(part.work.weights for part in passes)
         yield Component(name, held, size, alive * size, tuple(passes))
     widths = (config.vision_width, config.projector_width, config.llm.width, config.llm.width)
@@ -114,8 +115,9 @@ def _language(config: VLMConfig, workload: Workload) -> Iterator[Component]:
         read = _cache_bytes(config, workload, position)
         work = networks.llama(llm, 1, cached=position)
         passes.append(Pass('decoding step', work, work.weights * size, read))
-    # Widest in the MLP: residual stream, its norm, SiLU of the gate, up, and their product.
-    alive = tokens * (2 * llm.width + 3 * llm.mlp_width)
+    # Widest in the MLP: embeddings, the layer's input, the output of attention, the residual
+    # stream, its norm; SiLU of the gate, up, and their product.
+    alive = tokens * (5 * llm.width + 3 * llm.mlp_width)
     yield Component('llm', prefill.weights, size, alive * size, tuple(passes))
 
     if original or steps:
@@ -147,8 +149,8 @@ def _action_head(config: CogACTConfig, workload: Workload) -> Component:
             _run('sampling step', denoise, _HEAD_BYTES, steps),
         )
     held = denoise + networks.dit_time(head, 1) + networks.dit_condition(head, width, 1)
-    # Residual stream, its norm, hidden values before and after GELU.
-    alive = batch * (1 + head.horizon) * (2 + 2 * 4) * head.width
+    # As in the towers; the MLP is four times as wide as the tokens.
+    alive = batch * (1 + head.horizon) * (3 + 2 * 4) * head.width
     return Component('action_head', held.weights + width, _HEAD_BYTES, alive * _HEAD_BYTES, passes)
 
 

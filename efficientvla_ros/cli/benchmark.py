@@ -11,8 +11,20 @@ SCHEMA = 'efficientvla_ros/benchmark/1'
 
 
 def command(
-    model: Annotated[str, typer.Option(help='Embedded model or checkpoint folder.')] = 'tabletop',
+    model: Annotated[
+        str,
+        typer.Option(help='Embedded model, checkpoint folder or file, or a name to be random.'),
+    ] = 'tabletop',
     device: Annotated[str, typer.Option(help='cpu, cuda or cuda:N.')] = 'cpu',
+    dtype: Annotated[
+        str, typer.Option(help='auto (float32 on a CPU, bfloat16 on CUDA), float32, bfloat16.')
+    ] = 'auto',
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Folder with tokenizer.json; the checkpoint's if not given.")
+    ] = None,
+    unnorm_key: Annotated[
+        str | None, typer.Option(help='Data set whose action statistics are used.')
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help='CPU threads of torch.')] = 1,
     runs: Annotated[int, typer.Option(min=1, help='Timed inferences.')] = 200,
     image_height: Annotated[int, typer.Option(min=1, help='Camera image, pixels.')] = 480,
@@ -25,13 +37,18 @@ def command(
         float | None, typer.Option(help="Guidance scale; the model's own if not given.")
     ] = None,
     random_weights: Annotated[
-        bool, typer.Option(help='Do not read the weights: latency does not depend on them.')
+        bool,
+        typer.Option(
+            help='Do not read the weights: latency does not depend on them. The model can then '
+            'be any known name, such as cogact-base.'
+        ),
     ] = False,
     json_file: Annotated[
         Path | None, typer.Option('--json', help='Write the report here.')
     ] = None,
 ) -> None:
     """Measure the latency of every stage of the policy: p50, p95 and p99."""
+    from rich.console import Console
     from rich.progress import Progress
 
     from efficientvla_ros.evaluation.latency import WARM_UP_RUNS, measure_latency
@@ -39,16 +56,22 @@ def command(
     from efficientvla_ros.evaluation.report import write_json
     from efficientvla_ros.runtime.engine import load_engine
 
-    engine = load_engine(
-        model,
-        device=device,
-        threads=threads,
-        num_ddim_steps=ddim_steps,
-        guidance=guidance,
-        random_weights=random_weights,
-    )
-    engine.check_instruction(instruction)
-    with Progress(transient=True) as bar:
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        loading = bar.add_task('loading', total=None)
+        engine = load_engine(
+            model,
+            device=device,
+            dtype=dtype,
+            threads=threads,
+            tokenizer=tokenizer,
+            unnorm_key=unnorm_key,
+            num_ddim_steps=ddim_steps,
+            guidance=guidance,
+            random_weights=random_weights,
+            progress=lambda done, total: bar.update(loading, completed=done, total=total),
+        )
+        prompt_tokens = engine.prompt_length(instruction)
+        bar.remove_task(loading)
         line = bar.add_task('inferences', total=runs)
         latency = measure_latency(
             engine,
@@ -62,10 +85,14 @@ def command(
         settings = {
             'model': model,
             'device': device,
+            'dtype': str(engine.dtype).removeprefix('torch.'),
+            'tokenizer': tokenizer,
+            'unnorm_key': unnorm_key,
             'threads': threads,
             'runs': runs,
             'warm_up_runs': WARM_UP_RUNS,
             'image': [image_height, image_width],
+            'prompt_tokens': prompt_tokens,
             'ddim_steps': engine.num_ddim_steps,
             'guidance': engine.guidance,
             'random_weights': random_weights,

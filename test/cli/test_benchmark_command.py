@@ -24,9 +24,18 @@ def test_the_report_has_every_stage_with_settings_and_hardware(tmp_path):
     assert list(report['latency_s']) == STAGES
     for values in report['latency_s'].values():
         assert 0.0 < values['p50'] <= values['p95'] <= values['p99']
-    assert report['settings']['ddim_steps'] == 5 and report['settings']['runs'] == 3
+    settings = report['settings']
+    assert settings['ddim_steps'] == 5 and settings['runs'] == 3
+    assert settings['dtype'] == 'float32' and settings['prompt_tokens'] >= 3
     assert report['hardware']['cpu'] and report['versions']['torch']
     assert all(stage in result.stdout for stage in STAGES)
+
+
+def test_the_type_of_the_weights_can_be_chosen(tmp_path):
+    path = tmp_path / 'latency.json'
+    result = efficientvla('benchmark', '--dtype', 'bfloat16', '--runs', 1, '--json', path)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(path.read_text())['settings']['dtype'] == 'bfloat16'
 
 
 @pytest.mark.parametrize(
@@ -35,6 +44,13 @@ def test_the_report_has_every_stage_with_settings_and_hardware(tmp_path):
         (('benchmark', '--model', 'no/model'), 'neither an embedded model'),
         (('benchmark', '--random-weights', '--instruction', 'fetch'), "'fetch'"),
         (('benchmark', '--random-weights', '--ddim-steps', 11), 'expected one of 1, 2'),
+        (('benchmark', '--dtype', 'float16'), "'float16' is unknown, expected auto"),
+        (('benchmark', '--model', 'cogact-base'), 'random weights'),
+        (('benchmark', '--unnorm-key', 'bridge_orig'), 'bridge_orig'),
+        (
+            ('benchmark', '--model', 'openvla-7b', '--random-weights', '--ddim-steps', 5),
+            'no diffusion head',
+        ),
         (('train', '--data', 'no/data'), 'expected a recording'),
         (('train', '--data', '.', '--model', 'huge'), "model 'huge' is unknown"),
         (('train', '--data', '.', '--settings', 'no.json'), 'no.json'),

@@ -38,12 +38,14 @@ class RotaryTable(nn.Module):
         """Fills the table for all positions of `config`."""
         super().__init__()
         # On the CPU even while a model is built on the meta device: the table is no weight.
-        even = torch.arange(0, config.head_dim, 2, device='cpu').double()
-        positions = torch.arange(config.max_positions, device='cpu').double()
-        angle = torch.outer(positions, config.rope_theta ** -(even / config.head_dim))
+        # Angles are rounded to float32 as in the reference, whose weights have seen them so.
+        even = torch.arange(0, config.head_dim, 2, device='cpu').float()
+        frequency = 1.0 / config.rope_theta ** (even / config.head_dim)
+        positions = torch.arange(config.max_positions, device='cpu').float()
+        angle = torch.outer(positions, frequency)
         angle = torch.cat((angle, angle), dim=-1)  # [positions, head_dim]
-        self.register_buffer('cos', angle.cos().float(), persistent=False)
-        self.register_buffer('sin', angle.sin().float(), persistent=False)
+        self.register_buffer('cos', angle.cos(), persistent=False)
+        self.register_buffer('sin', angle.sin(), persistent=False)
 
     def forward(self, positions: Tensor, dtype: torch.dtype) -> Rope:
         """Looks up positions [S] or [B, S]; returns [S or B, 1, S, head_dim] ready to use."""

@@ -1,5 +1,6 @@
 """The noise schedule and the sampler against a float64 reference written from the papers."""
 
+import copy
 import math
 
 import numpy as np
@@ -10,12 +11,12 @@ from hypothesis import strategies as st
 
 from efficientvla_ros.models.config import DiTConfig
 from efficientvla_ros.models.diffusion import (
+    DiffusionSampler,
     ScheduleError,
     add_noise,
     alphas_cumprod,
     ddim_coefficients,
     ddim_timesteps,
-    sample_actions,
 )
 from efficientvla_ros.models.dit import DiT
 
@@ -71,27 +72,53 @@ def naive_sample(net: DiT, z: torch.Tensor, noise: torch.Tensor, steps: int, sca
     return x
 
 
-@pytest.mark.parametrize('steps', [1, 2, 5, 10, 20])
+@pytest.fixture(scope='module')
+def head64(head) -> DiT:
+    return copy.deepcopy(head).double()
+
+
+@pytest.mark.parametrize('steps', VALID_STEPS)
 @pytest.mark.parametrize('scale', [1.0, 1.5])
-def test_sampler_equals_the_naive_one(head, steps, scale):
-    head = head.double()
-    z, noise = torch.randn(1, WIDTH).double(), torch.randn(1, 5, 7).double()
-    found = sample_actions(head, z, noise, steps=steps, guidance=scale).numpy()
-    expected = naive_sample(head, z, noise, steps, scale)
-    assert np.abs(found - expected).max() <= 1e-9 * max(1.0, np.abs(expected).max())
+def test_sampler_equals_the_naive_float64_one(head, head64, steps, scale):
+    generator = torch.Generator().manual_seed(steps)
+    z, noise = (torch.randn(1, *shape, generator=generator) for shape in ((WIDTH,), (5, 7)))
+    expected = naive_sample(head64, z.double(), noise.double(), steps, scale)
+    size = np.abs(expected).max()
+    exact = DiffusionSampler(head64, steps=steps, guidance=scale)(z.double(), noise.double())
+    assert np.abs(exact.numpy() - expected).max() <= 1e-10 * size
+    single = DiffusionSampler(head, steps=steps, guidance=scale)(z, noise)
+    assert np.abs(single.numpy() - expected).max() <= 1e-5 * size
 
 
-def test_a_batch_equals_its_rows(head):
-    head = head.double()
+def test_a_batch_equals_its_rows(head64):
     z, noise = torch.randn(3, WIDTH).double(), torch.randn(3, 5, 7).double()
-    together = sample_actions(head, z, noise, steps=5, guidance=1.5)
+    sampler = DiffusionSampler(head64, steps=5, guidance=1.5)
+    together = sampler(z, noise)
     for i in range(3):
-        alone = sample_actions(head, z[i : i + 1], noise[i : i + 1], steps=5, guidance=1.5)
+        alone = sampler(z[i : i + 1], noise[i : i + 1])
         assert torch.allclose(together[i], alone[0], atol=1e-10)
 
 
-def test_prediction_equals_the_parts_put_together(head):
-    head = head.double()
+def test_a_feature_of_another_type_is_cast_to_the_heads(head):
+    z, noise = torch.randn(1, WIDTH).bfloat16(), torch.randn(1, 5, 7)
+    sampler = DiffusionSampler(head, steps=2, guidance=1.5)
+    assert torch.equal(sampler(z, noise), sampler(z.float(), noise))
+
+
+def test_guidance_of_one_or_less_is_off(head):
+    z, noise = torch.randn(1, WIDTH), torch.randn(1, 5, 7)
+    one, less = (DiffusionSampler(head, steps=5, guidance=g)(z, noise) for g in (1.0, 0.3))
+    more = DiffusionSampler(head, steps=5, guidance=1.01)(z, noise)
+    assert torch.equal(one, less) and not torch.equal(one, more)
+
+
+def test_an_invalid_number_of_steps_is_refused_when_the_sampler_is_made(head):
+    with pytest.raises(ScheduleError, match='11 DDIM steps'):
+        DiffusionSampler(head, steps=11, guidance=1.5)
+
+
+def test_prediction_equals_the_parts_put_together(head64):
+    head = head64
     x, t, z = torch.randn(2, 5, 7).double(), torch.tensor([3, 70]), torch.randn(2, WIDTH).double()
     condition = head.t_embedder(t) + head.z_embedder(z)
     assert torch.equal(head(x, t, z), head.denoise(x, condition))

@@ -54,7 +54,7 @@ def test_torch_is_not_loaded_before_configure(node):
 @pytest.mark.parametrize(
     ('folder', 'complaint'),
     [
-        ('missing', 'neither an embedded model .* nor a checkpoint folder that exists'),
+        ('missing', 'neither an embedded model .* nor a checkpoint folder .* that exists'),
         ('empty', 'config.json does not exist, expected a checkpoint folder'),
         ('corrupt', 'model.safetensors is not a readable safetensors file'),
     ],

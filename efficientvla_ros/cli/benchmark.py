@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,9 @@ def command(
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help='CPU threads of torch.')] = 1,
     runs: Annotated[int, typer.Option(min=1, help='Timed inferences.')] = 200,
+    warm_up_runs: Annotated[
+        int, typer.Option(min=0, help='Inferences before them that do not count.')
+    ] = 10,
     image_height: Annotated[int, typer.Option(min=1, help='Camera image, pixels.')] = 480,
     image_width: Annotated[int, typer.Option(min=1, help='Camera image, pixels.')] = 640,
     instruction: Annotated[str, typer.Option(help='Instruction.')] = 'pick the red can',
@@ -43,21 +47,29 @@ def command(
             'be any known name, such as cogact-base.'
         ),
     ] = False,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            help='eager: also measure CogACT as the original code runs it, on the same weights.'
+        ),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option('--json', help='Write the report here.')
     ] = None,
 ) -> None:
-    """Measure the latency of every stage of the policy: p50, p95 and p99."""
+    """Measure the latency of every stage of the policy (p50, p95 and p99) and its memory."""
     from rich.console import Console
     from rich.progress import Progress
 
-    from efficientvla_ros.evaluation.latency import WARM_UP_RUNS, measure_latency
+    from efficientvla_ros.evaluation.benchmark import check_baseline, run_benchmark
     from efficientvla_ros.evaluation.provenance import provenance
     from efficientvla_ros.evaluation.report import write_json
     from efficientvla_ros.runtime.engine import load_engine
 
+    check_baseline(baseline)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         loading = bar.add_task('loading', total=None)
+        start = time.perf_counter()
         engine = load_engine(
             model,
             device=device,
@@ -70,17 +82,20 @@ def command(
             random_weights=random_weights,
             progress=lambda done, total: bar.update(loading, completed=done, total=total),
         )
+        load_seconds = time.perf_counter() - start
         prompt_tokens = engine.prompt_length(instruction)
         bar.remove_task(loading)
         line = bar.add_task('inferences', total=runs)
-        latency = measure_latency(
+        measured = run_benchmark(
             engine,
             instruction,
-            (image_height, image_width),
-            runs,
-            lambda done: bar.update(line, completed=done),
+            image_shape=(image_height, image_width),
+            runs=runs,
+            warm_up_runs=warm_up_runs,
+            baseline=baseline,
+            progress=lambda done: bar.update(line, completed=done),
         )
-    typer.echo(_table(latency))
+    typer.echo(_summary(measured, load_seconds))
     if json_file is not None:
         settings = {
             'model': model,
@@ -90,23 +105,41 @@ def command(
             'unnorm_key': unnorm_key,
             'threads': threads,
             'runs': runs,
-            'warm_up_runs': WARM_UP_RUNS,
+            'warm_up_runs': warm_up_runs,
+            'baseline': baseline,
             'image': [image_height, image_width],
             'prompt_tokens': prompt_tokens,
             'ddim_steps': engine.num_ddim_steps,
             'guidance': engine.guidance,
             'random_weights': random_weights,
         }
-        write_json(
-            json_file,
-            {'schema': SCHEMA, **provenance(), 'settings': settings, 'latency_s': latency},
-        )
+        report = {'schema': SCHEMA, **provenance(device), 'settings': settings}
+        write_json(json_file, {**report, 'load_s': load_seconds, **measured})
         typer.echo(f'report: {json_file}')
 
 
-def _table(latency: dict[str, dict[str, float]]) -> str:
-    rows = [f'{"stage":<12} {"p50":>8} {"p95":>8} {"p99":>8}  ms']
+def _summary(measured: dict, load_seconds: float) -> str:
+    memory = measured['memory']
+    peak = memory.get('peak_device_bytes', memory['peak_rss_bytes'])
+    lines = [
+        f'loaded in {load_seconds:.1f} s; weights {memory["weights_bytes"] / 1e9:.2f} GB, '
+        f'peak memory {peak / 1e9:.2f} GB',
+        _table(measured['latency_s']),
+    ]
+    if 'baseline' in measured:
+        baseline = measured['baseline']
+        lines += [
+            f'baseline {baseline["name"]}; largest relative difference of the plans: '
+            f'{baseline["relative_difference"]:.1e}',
+            _table(baseline['latency_s'], baseline['speed_up']),
+        ]
+    return '\n'.join(lines)
+
+
+def _table(latency: dict[str, dict[str, float]], speed_up: dict[str, float] | None = None) -> str:
+    rows = [f'{"stage":<12} {"p50":>9} {"p95":>9} {"p99":>9}  ms']
     for stage, values in latency.items():
-        cells = ' '.join(f'{1e3 * values[key]:8.2f}' for key in ('p50', 'p95', 'p99'))
-        rows.append(f'{stage:<12} {cells}')
+        cells = ' '.join(f'{1e3 * values[key]:9.2f}' for key in ('p50', 'p95', 'p99'))
+        factor = f'  engine {speed_up[stage]:.2f}x as fast' if speed_up else ''
+        rows.append(f'{stage:<12} {cells}{factor}')
     return '\n'.join(rows)

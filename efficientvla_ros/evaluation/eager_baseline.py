@@ -9,13 +9,33 @@ import torch
 from torch import Tensor, nn
 
 from efficientvla_ros.evaluation.eager_head import EagerDiT, StepwiseSampler
-from efficientvla_ros.evaluation.eager_networks import State, dino_tower, llama, siglip_tower
+from efficientvla_ros.evaluation.eager_networks import (
+    State,
+    dino_tower,
+    llama,
+    siglip_tower,
+    transformers,
+)
 from efficientvla_ros.models.config import CogACTConfig, VLMConfig
 from efficientvla_ros.models.statistics import GRIPPER, ActionStatistics
 from efficientvla_ros.types import InputError
 
 if TYPE_CHECKING:
     from efficientvla_ros.runtime.stopwatch import Stopwatch
+
+
+def check_model(model: nn.Module) -> None:
+    """Refuses what the baseline cannot be built around.
+
+    Raises:
+        InputError: the policy is no CogACT, or transformers is not installed.
+    """
+    if not isinstance(model.config, CogACTConfig):
+        raise InputError(
+            f'the eager baseline reproduces CogACT, model {model.config.name!r} has no diffusion '
+            'head; expected a CogACT policy'
+        )
+    transformers()
 
 
 class EagerBaseline:
@@ -52,14 +72,10 @@ class EagerBaseline:
             guidance: classifier-free guidance scale; None takes the policy's.
 
         Raises:
-            InputError: the policy is no CogACT, or transformers is not installed.
+            InputError: see `check_model`.
         """
+        check_model(model)
         config = model.config
-        if not isinstance(config, CogACTConfig):
-            raise InputError(
-                f'the eager baseline reproduces CogACT, model {config.name!r} has no diffusion '
-                'head; expected a CogACT policy'
-            )
         self._config: CogACTConfig = config
         self._statistics = statistics
         state = {name: value.detach() for name, value in model.state_dict().items()}
@@ -92,17 +108,24 @@ class EagerBaseline:
         Returns:
             Un-normalised actions, float64 [horizon, action_dim].
         """
+        actions = self._physical(self.normalised(image, ids, noise, watch))
+        watch.lap('postprocess')
+        return actions
+
+    @torch.inference_mode()
+    def normalised(
+        self, image: np.ndarray, ids: Tensor, noise: Tensor, watch: Stopwatch
+    ) -> np.ndarray:
+        """As `run`, without post-processing: float64 [horizon, action_dim], not clipped."""
         pixels = self.pixels(image)
         watch.lap('preprocess')
         visual = self.visual_tokens(*pixels)
         watch.lap('vision')
         cognition = self.cognition(visual, ids)
         watch.lap('language')
-        normalised = self.sample(cognition, noise)[0].cpu().numpy()
+        sample = self.sample(cognition, noise)[0].cpu().numpy()
         watch.lap('action_head')
-        actions = self._physical(normalised)
-        watch.lap('postprocess')
-        return actions
+        return sample.astype(np.float64)
 
     def pixels(self, image: np.ndarray) -> tuple[Tensor, Tensor]:
         """Resizes and normalises uint8 [H, W, 3] for each tower: DINOv2's, SigLIP's.
@@ -154,7 +177,7 @@ class EagerBaseline:
 
     def _physical(self, normalised: np.ndarray) -> np.ndarray:
         # [H, A]: clip, gripper to 0 or 1, quantiles back to physical units where masked.
-        values = np.clip(normalised.astype(np.float64), -1.0, 1.0)
+        values = np.clip(normalised, -1.0, 1.0)
         values[:, GRIPPER] = np.where(values[:, GRIPPER] < 0.5, 0.0, 1.0)
         low, high = self._statistics.q01, self._statistics.q99
         return np.where(self._statistics.mask, 0.5 * (values + 1.0) * (high - low) + low, values)

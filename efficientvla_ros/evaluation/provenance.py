@@ -12,11 +12,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
-_DISTRIBUTIONS = ('torch', 'numpy', 'mujoco', 'pin')
+_DISTRIBUTIONS = ('torch', 'transformers', 'numpy', 'mujoco', 'pin')
 
 
-def provenance() -> dict:
-    """Returns date, hardware, versions and git revision for a report."""
+def provenance(device: str = 'cpu') -> dict:
+    """Returns date, hardware, versions and git revision for a report.
+
+    Args:
+        device: where the model ran; a CUDA device is described too.
+    """
     return {
         'created': datetime.now(timezone.utc).isoformat(timespec='seconds'),
         'hardware': {
@@ -25,7 +29,8 @@ def provenance() -> dict:
             'memory_gb': round(_memory_bytes() / 1e9, 1),
             'machine': platform.machine(),
             'load_average': round(os.getloadavg()[0], 2) if hasattr(os, 'getloadavg') else None,
-        },
+        }
+        | (_gpu(device) if device.startswith('cuda') else {}),
         'versions': {'python': platform.python_version(), 'os': platform.platform()}
         | {name: _version(name) for name in _DISTRIBUTIONS},
         'git_revision': git_revision(),
@@ -88,6 +93,18 @@ def _version(distribution: str) -> str:
         return version(distribution)
     except PackageNotFoundError:
         return ''
+
+
+def _gpu(device: str) -> dict:
+    import torch
+
+    properties = torch.cuda.get_device_properties(device)
+    return {
+        'gpu': properties.name,
+        'gpu_memory_gb': round(properties.total_memory / 1e9, 1),
+        'gpu_capability': f'{properties.major}.{properties.minor}',
+        'cuda': torch.version.cuda,
+    }
 
 
 def _cpu_name() -> str:

@@ -10,6 +10,7 @@ import pytest
 from efficientvla_ros.evaluation.benchmark import run_benchmark
 from efficientvla_ros.evaluation.latency import measure_latency, speed_up
 from efficientvla_ros.evaluation.memory import memory_use
+from efficientvla_ros.evaluation.provenance import provenance
 from efficientvla_ros.models.config import CONFIGS
 from efficientvla_ros.runtime.engine import load_engine
 from efficientvla_ros.types import InputError
@@ -97,3 +98,13 @@ def test_a_policy_that_the_baseline_cannot_run_is_refused_before_any_inference()
     model = SimpleNamespace(config=CONFIGS['openvla-7b'])
     with pytest.raises(InputError, match="model 'openvla-7b' has no diffusion head"):
         run(SimpleNamespace(model=model), baseline='eager')
+
+
+def test_the_report_names_the_gpu_that_the_policy_ran_on(monkeypatch):
+    import torch
+
+    card = SimpleNamespace(name='Some GPU', total_memory=16e9, major=9, minor=0)
+    monkeypatch.setattr(torch.cuda, 'get_device_properties', lambda device: card)
+    hardware = provenance('cuda:0')['hardware']
+    assert hardware['gpu'] == 'Some GPU' and hardware['gpu_memory_gb'] == 16.0
+    assert 'gpu' not in provenance('cpu')['hardware']

@@ -2,50 +2,17 @@
 
 import pytest
 import torch
+from small_models import IMAGE, PATCH, small_config
 from transformers_oracles import dino_oracle, llama_oracle, siglip_oracle
 
 from efficientvla_ros.models.cogact import CogACT
-from efficientvla_ros.models.config import (
-    CONFIGS,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    CogACTConfig,
-    DiTConfig,
-    LlamaConfig,
-    ViTConfig,
-)
+from efficientvla_ros.models.config import CONFIGS
 from efficientvla_ros.models.llama import LlamaModel
 from efficientvla_ros.models.random_weights import init_weights
 from efficientvla_ros.models.vision import ViT
 
-IMAGE, PATCH = 56, 14
-PATCHES = (IMAGE // PATCH) ** 2
 TOLERANCE = 1e-5
 ORACLES = {'dino': dino_oracle, 'siglip': siglip_oracle}
-
-
-def small_config(kv_heads: int = 4) -> CogACTConfig:
-    return CogACTConfig(
-        name='small',
-        dino=ViTConfig(
-            32, 3, 4, 64, prefix_tokens=5, layer_scale=True, mean=IMAGENET_MEAN, std=IMAGENET_STD
-        ),
-        siglip=ViTConfig(48, 4, 4, 80),
-        llm=LlamaConfig(
-            width=64,
-            layers=3,
-            heads=4,
-            kv_heads=kv_heads,
-            mlp_width=96,
-            vocab_size=64,
-            max_positions=64,
-        ),
-        head=DiTConfig(width=32, depth=2, heads=4, horizon=6),
-        image_size=IMAGE,
-        projector_width=96,
-        prompt_template='{instruction}',
-        suffix_ids=(2,),
-    )
 
 
 @pytest.fixture(scope='module')

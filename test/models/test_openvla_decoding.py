@@ -5,32 +5,12 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from test_networks_match_transformers import small_config
+from small_models import tiny_openvla
 from transformers_oracles import causal_oracle
 
-from efficientvla_ros.models.config import CONFIGS, OpenVLAConfig
+from efficientvla_ros.models.config import CONFIGS
 from efficientvla_ros.models.openvla import OpenVLA, action_values
-from efficientvla_ros.models.random_weights import init_weights
 from efficientvla_ros.models.reference import reference_tokens
-
-
-def tiny_openvla(kv_heads: int = 4, seed: int = 0) -> OpenVLA:
-    base = small_config(kv_heads)
-    config = OpenVLAConfig(
-        name='tiny',
-        dino=base.dino,
-        siglip=base.siglip,
-        llm=base.llm,
-        image_size=base.image_size,
-        projector_width=base.projector_width,
-        action_vocab_end=64,
-        suffix_ids=(5,),
-    )
-    model = init_weights(OpenVLA(config), seed).eval().requires_grad_(False)
-    # Far apart scores, so that rounding decides no token; and no end of sequence, at which the
-    # generation of transformers would stop.
-    model.llm_backbone.llm.lm_head.weight.mul_(5.0)[2] = 0.0
-    return model
 
 
 def example(model: OpenVLA, seed: int, length: int = 6) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_networks_match_transformers import small_config
+from small_models import small_config
 
 from efficientvla_ros.models.cogact import CogACT
 from efficientvla_ros.models.config import TABLETOP

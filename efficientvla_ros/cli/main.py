@@ -15,6 +15,7 @@ COMMANDS = {
     'record': 'Record demonstrations of the scripted expert in the simulator.',
     'train': 'Train the embedded policy on recorded demonstrations.',
     'evaluate': 'Measure closed-loop success in process, over many seeds.',
+    'inspect': 'Show what a model takes, and verify a checkpoint; needs no weights.',
     'benchmark': 'Measure the latency of every stage of the policy.',
 }
 """Sub-command -> one-line help; the body is `command` in the module of the same name."""

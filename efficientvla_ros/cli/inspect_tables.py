@@ -1,0 +1,129 @@
+"""The tables of `efficientvla inspect`; plain text where the output is not a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+_PLAIN_WIDTH = 120
+_FAULTS = {
+    'missing': 'missing tensors',
+    'extra': 'unexpected tensors',
+    'misshaped': 'tensors of the wrong shape',
+    'not_floating': 'tensors that are not floating-point numbers',
+    'statistics': 'statistics',
+    'another_model': 'not the model asked for',
+}
+"""Kind of fault -> how it is called."""
+
+
+def console() -> Console:
+    """Where the tables go: as wide as the terminal, or wide enough for all columns."""
+    probe = Console(highlight=False)
+    return probe if probe.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH)
+
+
+def print_cost(screen: Console, report: dict[str, Any]) -> None:
+    """Prints what a tick takes, by component and in all."""
+    total, memory, hardware = report['total'], report['memory'], report['hardware']
+    screen.print(_heading(report), markup=False)
+    screen.print(_component_table(screen, report))
+    spared = 1 - total['macs'] / total['original_macs']
+    floor, rates = total['floor_s'], f'{hardware["tflops"]:g} TFLOP/s and {hardware["gbs"]:g} GB/s'
+    lines = [
+        f'a tick: {_giga(total["macs"])} GMAC = {_giga(total["flops"])} GFLOP; the original code '
+        f'runs {_giga(total["original_macs"])} GMAC, {spared:.1%} of them without effect on the '
+        f'result ({_giga(total["original_macs_needed"])} GMAC without lm_head and unused blocks)',
+        f'memory: weights {_bytes(memory["weight_bytes"])}, kept keys and values '
+        f'{_bytes(memory["cache_bytes"])}, activations about {_bytes(memory["activation_bytes"])}',
+        f'floor at {rates}: {_number(1e3 * floor)} ms, at most {1 / floor:.0f} ticks per second',
+    ]
+    for line in lines:
+        screen.print(line, markup=False, soft_wrap=True)
+
+
+def print_verification(screen: Console, check: dict[str, Any]) -> None:
+    """Prints what a checkpoint holds and every tensor that is not as expected."""
+    ema = ', with averaged weights of the action head' if check['has_ema'] else ''
+    tokenizer = 'in the folder' if check['has_tokenizer'] else 'none in the folder'
+    lines = [
+        f'{check["path"]}: {check["kind"]} layout, {check["model"]}{ema}',
+        f'weights: {check["weights"]}, {_bytes(check["file_bytes"])}',
+        f'tensors: {_counts(check["groups"])}; types: {_counts(check["dtypes"])}',
+        *(f'not used: {count} tensors, {reason}' for reason, count in check['unused'].items()),
+        f'statistics: {", ".join(check["statistics_keys"]) or "none"}',
+        f'tokenizer: {tokenizer}',
+    ]
+    lines += [f'group missing: {group}' for group in check['missing_groups']]
+    for key, label in _FAULTS.items():
+        faults = check['faults'][key]
+        lines += [f'{label}: {len(faults)}'] if faults else []
+        lines += [f'  {fault}' for fault in faults]
+    lines += ['all tensors are as expected' if check['good'] else 'this checkpoint has faults', '']
+    for line in lines:
+        screen.print(line, markup=False, soft_wrap=True)
+
+
+def _counts(values: dict[str, int]) -> str:
+    return ', '.join(f'{count} {name}' for name, count in values.items()) or 'none'
+
+
+def _heading(report: dict[str, Any]) -> str:
+    work = report['workload']
+    text = (
+        f'{report["model"]}: {work["visual_tokens"]} visual + {work["prompt_tokens"]} prompt '
+        f'tokens, {work["dtype"]}'
+    )
+    if work['ddim_steps'] is None:
+        return f'{text}, {report["config"]["action_dim"]} action tokens'
+    return (
+        f'{text}, action head float32, {work["ddim_steps"]} sampling steps, '
+        f'guidance {work["guidance"]:g}'
+    )
+
+
+def _component_table(screen: Console, report: dict[str, Any]) -> Table:
+    table = _table(screen)
+    table.add_column('component')
+    for title in ('in file, M', 'needed, M', 'GMAC', 'GFLOP', 'read', 'floor, ms'):
+        table.add_column(title, justify='right')
+    table.add_column('bound by')
+    table.add_column('original, GMAC', justify='right')
+    for part in (*report['components'], {'name': 'total', 'bound_by': '', **report['total']}):
+        table.add_row(
+            part['name'],
+            _number(part['parameters_in_file'] / 1e6),
+            _number(part['parameters'] / 1e6),
+            _giga(part['macs']),
+            _giga(part['flops']),
+            _bytes(part['bytes_read']),
+            _number(1e3 * part['floor_s']),
+            part['bound_by'],
+            _giga(part['original_macs']),
+        )
+    return table
+
+
+def _table(screen: Console) -> Table:
+    # No frame where the output is read by another program or kept in a file.
+    return Table(box=SIMPLE if screen.is_terminal else None, pad_edge=False)
+
+
+def _giga(value: float) -> str:
+    return _number(value / 1e9)
+
+
+def _number(value: float) -> str:
+    if value >= 100:
+        return f'{value:.1f}'
+    return f'{value:.2f}' if value >= 1 else f'{value:.3g}'
+
+
+def _bytes(value: float) -> str:
+    for unit, size in (('GB', 1e9), ('MB', 1e6), ('kB', 1e3)):
+        if value >= size:
+            return f'{value / size:.2f} {unit}'
+    return f'{value:.0f} B'

@@ -109,6 +109,11 @@ def test_ten_thousand_instructions_do_not_pile_up(engine):
         ({'device': 'mps'}, 'expected cpu, cuda'),
         ({'num_ddim_steps': 11}, 'expected one of 1, 2'),
         ({'num_ddim_steps': 0}, 'expected one of 1, 2'),
+        ({'dtype': 'float16'}, "dtype 'float16' is unknown, expected auto, float32 or bfloat16"),
+        ({'model': 'cogact-base', 'random_weights': False}, 'give the folder of the released'),
+        ({'model': 'cogact-base', 'unnorm_key': 'bridge_orig'}, 'unnorm_key needs a checkpoint'),
+        ({'model': 'cogact-base', 'use_ema': True}, 'use_ema needs a checkpoint'),
+        ({'model': 'openvla-7b', 'guidance': 1.5}, 'openvla-7b has no diffusion head'),
     ],
 )
 def test_options_that_do_not_fit_are_one_clear_line(options, message):
@@ -121,6 +126,20 @@ def test_options_that_do_not_fit_are_one_clear_line(options, message):
 def test_cuda_without_a_device_is_said():
     with pytest.raises(InputError, match='sees no CUDA device'):
         load_engine('tabletop', device='cuda', random_weights=True)
+
+
+def test_numbers_of_half_the_size_are_an_option():
+    engine = load_engine('tabletop', threads=1, dtype='bfloat16')
+    exact = load_engine('tabletop', threads=1)
+    assert (engine.dtype, exact.dtype) == (torch.bfloat16, torch.float32)
+    first, second = (e.infer(observation())[0].actions for e in (engine, exact))
+    assert np.abs(first - second).max() > 0 and np.isfinite(first).all()
+
+
+def test_prompts_are_counted_without_visual_tokens(engine):
+    ids = engine.prompt_ids('pick the red can')
+    assert ids.dtype == torch.int64 and ids[0, 0] == 1 and ids[0, -1] == 2
+    assert engine.prompt_length('pick the red can') == ids.shape[1] == 6
 
 
 def test_guidance_and_steps_are_options():

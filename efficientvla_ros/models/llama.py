@@ -194,7 +194,12 @@ class LlamaModel(nn.Module):
 
         Returns:
             Hidden states after the final norm, [B, S, D], or [B, 1, D] for the last position.
+
+        Raises:
+            ValueError: several positions follow a cache that holds some.
         """
+        if cache is not None and cache.length and x.shape[1] > 1:
+            raise ValueError(f'{x.shape[1]} positions follow a cache in use, expected one')
         order = range(len(self.layers)) if layers is None else layers
         if positions is None:
             start = 0 if cache is None else cache.length

@@ -59,6 +59,15 @@ def test_hidden_states_through_the_cache_equal_those_of_one_pass():
     assert float((found - expected).abs().max() / expected.abs().max()) <= 1e-5
 
 
+def test_several_positions_behind_a_cache_in_use_are_refused():
+    model = tiny_openvla()
+    llm, cache = model.llm_backbone.llm.model, model.new_cache(prompt_length=8)
+    x = torch.randn(1, 4, model.config.llm.width)
+    llm(x, cache=cache)
+    with pytest.raises(ValueError, match='2 positions follow a cache in use'):
+        llm(x[:, :2], cache=cache)
+
+
 def test_one_cache_serves_one_frame_after_another_without_new_memory():
     model = tiny_openvla()
     cache = model.new_cache(prompt_length=10)

@@ -1,34 +1,58 @@
-"""The embedded policy's checkpoint folder.
+"""Checkpoints of all kinds: a policy with everything around it.
 
-config.json               sizes of the networks, words of the tokenizer
-dataset_statistics.json   action quantiles by data set, as in the released CogACT folders
-model.safetensors         weights under `<group>.<name>`, groups and names as released
+Embedded (what `save_checkpoint` writes):
+
+    config.json               sizes of the networks, words of the tokenizer
+    dataset_statistics.json   action quantiles by data set, as in the released CogACT folders
+    model.safetensors         weights under `<group>.<name>`, groups and names as released
+
+CogACT: `config.json`, `dataset_statistics.json`, `checkpoints/<one file>.pt`; the path of the
+`.pt` file itself will do as well. OpenVLA: a Hugging Face folder with `model_type` openvla and
+safetensors in one file or several. A `.pt` in OpenVLA's own layout lies in a folder like
+CogACT's, whose `config.json` must say `"model_type": "openvla"`.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from efficientvla_ros.models.cogact import CogACT
-from efficientvla_ros.models.config import CogACTConfig, ConfigError
+from efficientvla_ros.models.config import CONFIGS, CogACTConfig, VLMConfig
+from efficientvla_ros.models.errors import CheckpointError
+from efficientvla_ros.models.folder_tokenizer import FolderTokenizer, find_tokenizer
+from efficientvla_ros.models.layout import EMBEDDED, Specs
+from efficientvla_ros.models.placement import (
+    Policy,
+    Progress,
+    allocate,
+    build_empty,
+    fill,
+    require_memory,
+)
 from efficientvla_ros.models.random_weights import init_weights
+from efficientvla_ros.models.sizes import model_config
+from efficientvla_ros.models.sources import (
+    CONFIG_FILE,
+    STATISTICS_FILE,
+    WEIGHTS_FILE,
+    Source,
+    find_source,
+)
 from efficientvla_ros.models.statistics import ActionStatistics
-from efficientvla_ros.models.tokenizer import WordTokenizer
+from efficientvla_ros.models.tensor_files import EMA_GROUP, TensorFile, open_tensors
+from efficientvla_ros.models.tokenizer import HashTokenizer, Tokenizer, WordTokenizer
+from efficientvla_ros.models.verify import compare, expected_tensors, shapes_of
 
-CONFIG_FILE = 'config.json'
-STATISTICS_FILE = 'dataset_statistics.json'
-WEIGHTS_FILE = 'model.safetensors'
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; one line says what is wrong and where."""
+STEP_DURATIONS = {'bridge_orig': 1 / 5, 'fractal20220817_data': 1 / 3}
+"""Seconds between two actions in a data set: WidowX at 5 Hz, Google's robot at 3 Hz."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +62,13 @@ class Checkpoint:
     Attributes:
         model: the networks, in evaluation mode.
         tokenizer: text to ids.
-        statistics: action quantiles.
+        statistics: action quantiles of one data set.
+        step_duration: seconds between two actions of a chunk, as recorded in that data set.
+        unnorm_key: the data set; empty for a model that was never trained.
     """
 
-    model: CogACT
-    tokenizer: WordTokenizer
+    model: Policy
+    tokenizer: Tokenizer
     statistics: ActionStatistics
     step_duration: float = 0.2
     unnorm_key: str = ''
@@ -55,7 +81,15 @@ def save_checkpoint(
     statistics: dict[str, Any],
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Writes a checkpoint folder; `statistics` is the content of `dataset_statistics.json`."""
+    """Writes an embedded checkpoint.
+
+    Args:
+        folder: made if it does not exist.
+        model: the networks.
+        tokenizer: text to ids.
+        statistics: the content of `dataset_statistics.json`.
+        dtype: type in the file.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     description = {
         'architecture': 'cogact',
@@ -70,85 +104,138 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path,
+    path: Path,
     device: str = 'cpu',
     *,
     dtype: torch.dtype = torch.float32,
     unnorm_key: str | None = None,
-    tokenizer: Path | None = None,
+    tokenizer: str | Path | None = None,
     use_ema: bool = False,
     random_weights: int | None = None,
-    progress: Any = None,
+    progress: Progress | None = None,
 ) -> Checkpoint:
-    """Reads a checkpoint folder.
+    """Reads a checkpoint of any kind.
+
+    Everything that can be wrong is looked at before the first weight is read. Weights go one by
+    one from the file to the device, so that a file larger than the memory can be read.
 
     Args:
-        folder: what `save_checkpoint` wrote.
+        path: checkpoint folder, or `.pt` file.
         device: torch device of the networks.
+        dtype: type of the vision-language model's parameters.
         unnorm_key: entry of the statistics; None takes the only one.
+        tokenizer: folder with the tokenizer; None looks in the checkpoint's. The embedded kind
+            has its own and takes none.
+        use_ema: take the averaged weights of the diffusion head.
         random_weights: seed of random weights, which are used instead of the file's.
+        progress: called with the bytes of weights done and in all.
 
     Raises:
         CheckpointError: a file is missing, damaged or does not fit the configuration.
     """
-    description = _read_json(folder / CONFIG_FILE)
-    try:
-        config = CogACTConfig.from_dict(description['model'])
-        tokenizer = WordTokenizer(description['words'])
-        statistics = ActionStatistics.from_json(_read_json(folder / STATISTICS_FILE), unnorm_key)
-    except (ConfigError, KeyError, TypeError) as error:
-        raise CheckpointError(f'{folder}: {error.args[0] if error.args else error}') from error
-    model = CogACT(config)
+    source = find_source(Path(path))
+    # Of random weights' file only the shapes are of interest, and those may be known already.
+    unread = random_weights is not None and not source.weights.is_file()
+    file = None if unread else open_tensors(source.weights)
+    config = model_config(source, {} if file is None else shapes_of(file))
+    specs = {}
+    if file is not None:
+        if use_ema and EMA_GROUP not in file.groups:
+            raise CheckpointError(
+                f'{source.weights} has no averaged weights, expected the group {EMA_GROUP}'
+            )
+        specs = expected_tensors(source, file, config, use_ema)
+        verification = compare(source, file, config, specs)
+        if not verification.good:
+            raise CheckpointError(verification.summary())
+    key, statistics = _statistics(source, unnorm_key, config)
+    text = _tokenizer(source, tokenizer, config)
+    require_memory(config, device, dtype)
+    model = build_empty(config)
     if random_weights is None:
-        _load_weights(model, folder / WEIGHTS_FILE)
+        fill(model, _values(file, specs), device, dtype, progress)
     else:
+        allocate(model, device, dtype)
         init_weights(model, random_weights)
-    model = model.to(device).eval().requires_grad_(False)
-    return Checkpoint(model, tokenizer, statistics, config.step_duration)
+    return Checkpoint(model, text, statistics, STEP_DURATIONS.get(key, config.step_duration), key)
 
 
 def random_checkpoint(
-    name: str, device: str, dtype: torch.dtype, seed: int, tokenizer: Path | None = None
+    name: str,
+    device: str,
+    dtype: torch.dtype,
+    seed: int,
+    tokenizer: str | Path | None = None,
 ) -> Checkpoint:
-    """A known model with random weights."""
-    raise CheckpointError(f'{name} cannot be built with random weights yet')
+    """A known model with random weights, without any file.
+
+    Args:
+        name: one of `CONFIGS`.
+        device: torch device of the networks.
+        dtype: type of the vision-language model's parameters.
+        seed: of the weights.
+        tokenizer: folder with a tokenizer; None makes up ids.
+
+    Raises:
+        CheckpointError: the model is unknown or does not fit the device, or there is no
+            tokenizer in the folder.
+    """
+    if name not in CONFIGS:
+        raise CheckpointError(f'model {name!r} is unknown, expected one of {", ".join(CONFIGS)}')
+    config = CONFIGS[name]
+    text = HashTokenizer(config.llm.vocab_size) if tokenizer is None else _folder(tokenizer)
+    require_memory(config, device, dtype)
+    model = build_empty(config)
+    allocate(model, device, dtype)
+    init_weights(model, seed)
+    statistics = ActionStatistics.identity(_action_dim(config))
+    return Checkpoint(model, text, statistics, config.step_duration)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _values(file: TensorFile, specs: Specs) -> Iterator[tuple[str, Tensor]]:
+    for name in file.infos:
+        target = specs[name].target if name in specs else None
+        if target is not None:
+            yield target, file.tensor(name)
+
+
+def _statistics(
+    source: Source, unnorm_key: str | None, config: VLMConfig
+) -> tuple[str, ActionStatistics]:
+    content = source.statistics()
     try:
-        return json.loads(path.read_text())
-    except FileNotFoundError as error:
+        statistics = ActionStatistics.from_json(content, unnorm_key)
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f'{source.folder}: {error.args[0]}') from error
+    if len(statistics.q01) != _action_dim(config):
         raise CheckpointError(
-            f'{path} does not exist, expected a checkpoint folder with '
-            f'{CONFIG_FILE}, {STATISTICS_FILE}, {WEIGHTS_FILE}'
-        ) from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f'{path} cannot be read: {error}') from error
+            f'{source.folder}: statistics have {len(statistics.q01)} dimensions, '
+            f'expected {_action_dim(config)}'
+        )
+    return unnorm_key or next(iter(content)), statistics
 
 
-def _load_weights(model: CogACT, path: Path) -> None:
-    # Strict both ways: a missing, additional or misshapen tensor is an error, never a guess.
-    if not path.is_file():
-        raise CheckpointError(f'{path} does not exist, expected the weights of the model')
-    parameters = model.state_dict()
-    try:
-        with safe_open(path, framework='pt') as file:
-            names = set(file.keys())
-            _require_same_names(path, set(parameters), names)
-            for name in sorted(names):
-                value = file.get_tensor(name)
-                if value.shape != parameters[name].shape:
-                    raise CheckpointError(
-                        f'{path}: {name} has shape {tuple(value.shape)}, '
-                        f'expected {tuple(parameters[name].shape)}'
-                    )
-                parameters[name].copy_(value)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f'{path} is not a readable safetensors file: {error}') from error
+def _action_dim(config: VLMConfig) -> int:
+    return config.head.action_dim if isinstance(config, CogACTConfig) else config.action_dim
 
 
-def _require_same_names(path: Path, expected: set[str], found: set[str]) -> None:
-    for label, names in (('lacks', expected - found), ('has unexpected', found - expected)):
-        if names:
-            first = ', '.join(sorted(names)[:3])
-            raise CheckpointError(f'{path} {label} {len(names)} tensors: {first}, ...')
+def _tokenizer(source: Source, given: str | Path | None, config: VLMConfig) -> Tokenizer:
+    if source.kind == EMBEDDED:
+        if given is not None:
+            raise CheckpointError(f'{source.folder} has its own tokenizer, expected none given')
+        words = source.description.get('words')
+        if not isinstance(words, list):
+            raise CheckpointError(f"{source.folder / CONFIG_FILE} lacks the list 'words'")
+        found: Tokenizer = WordTokenizer(words)
+    else:
+        found = find_tokenizer(None if given is None else Path(given), source.folder)
+    if found.vocab_size > config.llm.vocab_size:
+        raise CheckpointError(
+            f'the tokenizer has {found.vocab_size} ids, expected no more than the '
+            f'{config.llm.vocab_size} of {config.name}'
+        )
+    return found
+
+
+def _folder(tokenizer: str | Path) -> FolderTokenizer:
+    return FolderTokenizer(Path(tokenizer).expanduser())

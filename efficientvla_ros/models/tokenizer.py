@@ -1,8 +1,12 @@
-"""Instructions to token ids: the prompt rule and the embedded model's word-level tokenizer."""
+"""Instructions to token ids: the prompt rule, and tokenizers that need no files.
+
+The tokenizer of the released models is in `folder_tokenizer`.
+"""
 
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -11,6 +15,7 @@ UNK, BOS, EOS, PAD = 0, 1, 2, 3
 
 _FIRST_WORD = 4
 _WORDS = re.compile(r"[a-z0-9']+")
+_PIECES = re.compile(r'\w+|[^\w ]')
 
 
 class UnknownWordsError(ValueError):
@@ -53,9 +58,32 @@ class WordTokenizer:
         return [BOS, *(self._ids[word] for word in found)]
 
 
+class HashTokenizer:
+    """Ids without a vocabulary, for models with random weights, whose ids mean nothing.
+
+    One id for each word, punctuation mark and line break: about as many as Llama-2's tokenizer
+    gives for plain English.
+    """
+
+    def __init__(self, vocab_size: int) -> None:
+        """Spreads words over the ids of a vocabulary, the special ones left out."""
+        self.vocab_size = vocab_size
+
+    def encode(self, text: str) -> list[int]:
+        """Returns BOS and one id for each piece of `text`."""
+        room = self.vocab_size - _FIRST_WORD
+        pieces = _PIECES.findall(text)
+        return [BOS, *(_FIRST_WORD + zlib.crc32(piece.encode()) % room for piece in pieces)]
+
+
 def prompt_ids(
     tokenizer: Tokenizer, template: str, suffix: Iterable[int], instruction: str
 ) -> list[int]:
-    """Ids of a whole prompt: template around the lower-cased instruction, then the suffix."""
-    text = template.format(instruction=instruction.strip().lower())
-    return [*tokenizer.encode(text), *suffix]
+    """Ids of a whole prompt: template around the lower-cased instruction, then the suffix.
+
+    A suffix of one id is not doubled where the text ends in it already (OpenVLA's 29871); a
+    longer one is always appended (CogACT's 29871, 2), as in the released code of either.
+    """
+    ids = tokenizer.encode(template.format(instruction=instruction.strip().lower()))
+    suffix = list(suffix)
+    return ids if suffix == ids[-1:] else [*ids, *suffix]

@@ -52,7 +52,10 @@ def test_missing_files_are_named(folder):
     (folder / 'model.safetensors').unlink()
     with pytest.raises(CheckpointError, match=r'model\.safetensors does not exist'):
         load_checkpoint(folder)
+    (folder / 'config.json').unlink()
     with pytest.raises(CheckpointError, match=r'config\.json does not exist'):
+        load_checkpoint(folder)
+    with pytest.raises(CheckpointError, match=r'nothing does not exist, expected a checkpoint'):
         load_checkpoint(folder / 'nothing')
 
 

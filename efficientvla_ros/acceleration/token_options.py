@@ -1,0 +1,154 @@
+"""Token selection with its options bound and its state between ticks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from efficientvla_ros.acceleration.token_baselines import fastv, random_tokens
+from efficientvla_ros.acceleration.token_counts import SelectionError
+from efficientvla_ros.acceleration.token_scores import ROWS
+from efficientvla_ros.acceleration.token_selection import (
+    DIVERSITY_KINDS,
+    Selection,
+    checked_counts,
+    select_tokens,
+)
+
+METHODS = ('efficientvla', 'fastv', 'random')
+"""Ways to choose tokens."""
+
+
+@dataclass(frozen=True)
+class TokenOptions:
+    """How tokens are chosen.
+
+    Attributes:
+        keep: tokens that stay.
+        method: one of `METHODS`; the rest is for `efficientvla`.
+        key: key tokens; None takes the published share.
+        alpha: share of task tokens among those that are not key tokens.
+        diversity: one of `DIVERSITY_KINDS`.
+        hysteresis: bonus of what was kept at the tick before, in shares of the range of
+            relevance; 0 is off.
+        rows: whose attention counts, one of `ROWS`; FastV asks the last row always.
+    """
+
+    keep: int
+    method: str = 'efficientvla'
+    key: int | None = None
+    alpha: float = 0.5
+    diversity: str = 'key'
+    hysteresis: float = 0.0
+    rows: str = 'instruction'
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be used, with a `SelectionError` that quotes it."""
+        checked_counts(self.keep, self.keep, self.key, self.alpha)
+        for name, value, choices in (
+            ('token method', self.method, METHODS),
+            ('diversity', self.diversity, DIVERSITY_KINDS),
+            ('token rows', self.rows, ROWS),
+        ):
+            if value not in choices:
+                raise SelectionError(f'{name} is {value!r}, expected one of {", ".join(choices)}')
+        if not (self.hysteresis >= 0.0 and math.isfinite(self.hysteresis)):
+            raise SelectionError(f'hysteresis is {self.hysteresis}, expected 0 or more')
+
+    @property
+    def needs_scores(self) -> bool:
+        """Whether attention is read at all."""
+        return self.method != 'random'
+
+    @property
+    def scored_rows(self) -> str:
+        """Rows whose attention is read."""
+        return 'last' if self.method == 'fastv' else self.rows
+
+
+class Hysteresis:
+    """Prefers what was kept at the tick before, so that the kept set does not flicker."""
+
+    def __init__(self, weight: float, patches: int, device: torch.device | str = 'cpu') -> None:
+        """Starts with nothing kept; `weight` is the bonus."""
+        self._bonus = torch.zeros(1, patches, device=device)
+        self._weight = weight
+
+    @property
+    def bonus(self) -> Tensor:
+        """float32 [1, patches]; the same memory always."""
+        return self._bonus
+
+    def remember(self, kept: Tensor) -> None:
+        """Takes the indices [1, K] kept at this tick."""
+        self._bonus.zero_().scatter_(1, kept, self._weight)
+
+    def reset(self) -> None:
+        """Forgets what was kept; for a new episode or instruction."""
+        self._bonus.zero_()
+
+
+class TokenSelector:
+    """Chooses tokens tick by tick for one sequence at a time.
+
+    Attributes:
+        options: how tokens are chosen.
+    """
+
+    def __init__(
+        self,
+        options: TokenOptions,
+        patches: int,
+        device: torch.device | str = 'cpu',
+        seed: int = 0,
+    ) -> None:
+        """Allocates the state.
+
+        Raises:
+            SelectionError: more tokens are to be kept than there are.
+        """
+        checked_counts(patches, options.keep, options.key, options.alpha)
+        self.options = options
+        self._patches = patches
+        self._seed = seed
+        self._generator = torch.Generator(device=device)
+        self._hysteresis = None
+        if options.method == 'efficientvla' and options.hysteresis > 0.0:
+            self._hysteresis = Hysteresis(options.hysteresis, patches, device)
+        self.reset()
+
+    def __call__(self, relevance: Tensor | None, hidden: Tensor) -> Selection:
+        """Selects.
+
+        Args:
+            relevance: `token_scores.relevance` over `options.scored_rows`, [1, P]; None where
+                `options.needs_scores` is False.
+            hidden: the patches' states after the scoring layer, [1, P, D].
+        """
+        options = self.options
+        if options.method == 'random':
+            return random_tokens(len(hidden), self._patches, options.keep, self._generator)
+        if options.method == 'fastv':
+            return fastv(relevance, options.keep)
+        memory = self._hysteresis
+        selection = select_tokens(
+            relevance,
+            hidden,
+            options.keep,
+            options.key,
+            options.alpha,
+            options.diversity,
+            None if memory is None else memory.bonus,
+        )
+        if memory is not None:
+            memory.remember(selection.kept)
+        return selection
+
+    def reset(self) -> None:
+        """Starts over: random draws from the seed on, hysteresis from nothing."""
+        self._generator.manual_seed(self._seed)
+        if self._hysteresis is not None:
+            self._hysteresis.reset()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from safetensors import safe_open
 
-from efficientvla_ros.cli import main as cli
 from efficientvla_ros.runtime.load_options import WEIGHTS_FOLDER
 
+COMPONENTS = ('dino', 'siglip', 'projector', 'embedding', 'llm', 'lm_head', 'action_head')
 NEEDED_MILLIONS = {
     'dino': 290.630656,
     'siglip': 397.200544,
@@ -21,31 +21,10 @@ NEEDED_MILLIONS = {
 }
 
 
-@dataclass(frozen=True)
-class Result:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 @pytest.fixture
-def efficientvla(monkeypatch, capsys):
-    """Runs `efficientvla inspect` in this process, so that torch is imported once only."""
-
-    def run(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, 'argv', ['efficientvla', 'inspect', *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        output = capsys.readouterr()
-        return Result(stop.value.code or 0, output.out, output.err)
-
-    return run
-
-
-@pytest.fixture
-def report(efficientvla):
+def report(inspect):
     def run(*arguments: object) -> dict:
-        result = efficientvla(*arguments, '--json', '-')
+        result = inspect(*arguments, '--json', '-')
         assert result.returncode == 0, result.stderr
         return json.loads(result.stdout)
 
@@ -64,9 +43,7 @@ def test_parameters_of_the_released_files(report, model, billions):
 def test_components_of_the_base_model(report):
     shown = report('--model', 'cogact-base')
     parts = {part['name']: part for part in shown['components']}
-    assert list(parts) == [
-        'dino', 'siglip', 'projector', 'embedding', 'llm', 'lm_head', 'action_head',
-    ]  # fmt: skip
+    assert tuple(parts) == COMPONENTS
     for name, millions in NEEDED_MILLIONS.items():
         assert parts[name]['parameters'] == round(millions * 1e6)
     assert parts['dino']['parameters_in_file'] == 303_230_976
@@ -112,8 +89,8 @@ def test_command_works_from_the_shell():
     assert result.stdout.startswith('tabletop: 64 visual + 30 prompt tokens')
 
 
-def test_tables_are_plain_text_where_there_is_no_terminal(efficientvla):
-    result = efficientvla('--model', 'openvla-7b')
+def test_tables_are_plain_text_where_there_is_no_terminal(inspect):
+    result = inspect('--model', 'openvla-7b')
     assert result.returncode == 0, result.stderr
     assert '\x1b' not in result.stdout and result.stdout.isascii()
     table = {line.split()[0]: line.split() for line in result.stdout.splitlines() if line}
@@ -122,9 +99,9 @@ def test_tables_are_plain_text_where_there_is_no_terminal(efficientvla):
     assert '7 action tokens' in result.stdout and 'TFLOP/s' in result.stdout
 
 
-def test_report_file_holds_what_is_printed(efficientvla, report, tmp_path):
+def test_report_file_holds_what_is_printed(inspect, report, tmp_path):
     path = tmp_path / 'new' / 'cost.json'
-    result = efficientvla('--model', 'cogact-small', '--json', path)
+    result = inspect('--model', 'cogact-small', '--json', path)
     assert result.returncode == 0, result.stderr
     assert json.loads(path.read_text()) == report('--model', 'cogact-small')
     assert 'cogact-small' in result.stdout
@@ -144,9 +121,24 @@ def test_report_file_holds_what_is_printed(efficientvla, report, tmp_path):
         (('--json', '/proc/none/x'), '--json /proc/none/x: cannot be written'),
     ],
 )
-def test_unusable_input_is_one_line_and_exit_code_2(efficientvla, arguments, message):
-    result = efficientvla(*arguments)
+def test_unusable_input_is_one_line_and_exit_code_2(inspect, arguments, message):
+    result = inspect(*arguments)
     assert result.returncode == 2
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith('error: '), result.stderr
     assert message in lines[0]
+
+
+def test_page_on_released_models_shows_what_is_printed(inspect):
+    page = (Path(__file__).resolve().parents[2] / 'docs' / 'models.md').read_text()
+    printed = inspect('--model', 'cogact-base').stdout.splitlines()
+    table = [line.rstrip() for line in printed[: 2 + len(COMPONENTS) + 1]]
+    assert '```text\n' + '\n'.join(table) + '\n```' in page
+    for name in ('cogact-small', 'cogact-base', 'cogact-large', 'openvla-7b'):
+        sizes = [report_memory(inspect, name, kind) for kind in ('bfloat16', 'float32')]
+        assert f'| `{name}` | {sizes[0]} | {sizes[1]} |' in page
+
+
+def report_memory(inspect, model: str, dtype: str) -> str:
+    shown = json.loads(inspect('--model', model, '--dtype', dtype, '--json', '-').stdout)
+    return f'{shown["memory"]["weight_bytes"] / 1e9:.1f} GB'

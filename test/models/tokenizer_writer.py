@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 PIECES = {
-    'In': 797, '▁In': 512, ':': 29901, '▁What': 1724, '▁action': 3158, '▁should': 881,
+    '▁In': 512, ':': 29901, '▁What': 1724, '▁action': 3158, '▁should': 881,
     '▁the': 278, '▁robot': 19964, '▁take': 2125, '▁to': 304, '?': 29973, 'Out': 3744,
     '▁pick': 5839, '▁up': 701, '▁black': 4628, '▁bow': 12580, 'l': 29880, '▁between': 1546,
     '▁plate': 15284, '▁and': 322, '▁r': 364, 'ame': 420, 'kin': 9089, '▁place': 2058, '▁it': 372,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-_PLAIN_WIDTH = 120
+_PLAIN_WIDTH = 110
 _FAULTS = {
     'missing': 'missing tensors',
     'extra': 'unexpected tensors',
@@ -86,30 +87,17 @@ def _heading(report: dict[str, Any]) -> str:
 
 
 def _component_table(screen: Console, report: dict[str, Any]) -> Table:
-    table = _table(screen)
-    table.add_column('component')
-    for title in ('in file, M', 'needed, M', 'GMAC', 'GFLOP', 'read', 'floor, ms'):
-        table.add_column(title, justify='right')
-    table.add_column('bound by')
-    table.add_column('original, GMAC', justify='right')
+    # No frame where the output is read by another program or kept in a file; on a narrow
+    # terminal no frame and fewer columns rather than cut numbers.
+    wide = screen.width >= _PLAIN_WIDTH
+    table = Table(box=SIMPLE if screen.is_terminal and wide else None, pad_edge=False)
+    columns = [column for column in _COLUMNS if wide or column not in _WIDE_ONLY]
+    for title in columns:
+        text = title in ('component', 'bound by')
+        table.add_column(title, justify='left' if text else 'right', no_wrap=True)
     for part in (*report['components'], {'name': 'total', 'bound_by': '', **report['total']}):
-        table.add_row(
-            part['name'],
-            _number(part['parameters_in_file'] / 1e6),
-            _number(part['parameters'] / 1e6),
-            _giga(part['macs']),
-            _giga(part['flops']),
-            _bytes(part['bytes_read']),
-            _number(1e3 * part['floor_s']),
-            part['bound_by'],
-            _giga(part['original_macs']),
-        )
+        table.add_row(*(_COLUMNS[title](part) for title in columns))
     return table
-
-
-def _table(screen: Console) -> Table:
-    # No frame where the output is read by another program or kept in a file.
-    return Table(box=SIMPLE if screen.is_terminal else None, pad_edge=False)
 
 
 def _giga(value: float) -> str:
@@ -127,3 +115,19 @@ def _bytes(value: float) -> str:
         if value >= size:
             return f'{value / size:.2f} {unit}'
     return f'{value:.0f} B'
+
+
+_COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+    'component': lambda part: part['name'],
+    'in file, M': lambda part: _number(part['parameters_in_file'] / 1e6),
+    'needed, M': lambda part: _number(part['parameters'] / 1e6),
+    'GMAC': lambda part: _giga(part['macs']),
+    'GFLOP': lambda part: _giga(part['flops']),
+    'read': lambda part: _bytes(part['bytes_read']),
+    'floor, ms': lambda part: _number(1e3 * part['floor_s']),
+    'bound by': lambda part: part['bound_by'],
+    'original, GMAC': lambda part: _giga(part['original_macs']),
+}
+"""Title -> cell of a component, or of the total."""
+
+_WIDE_ONLY = ('GFLOP', 'bound by')

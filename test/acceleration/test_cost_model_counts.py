@@ -14,6 +14,7 @@ from efficientvla_ros.acceleration.cost_model import Component, Workload, tick_c
 from efficientvla_ros.models.cogact import CogACT
 from efficientvla_ros.models.config import CONFIGS, TABLETOP, OpenVLAConfig
 from efficientvla_ros.models.openvla import OpenVLA
+from efficientvla_ros.models.placement import build_empty, weight_bytes
 from efficientvla_ros.models.vision import ViTBlock
 
 PROMPT = 30
@@ -154,3 +155,10 @@ def test_parameters_are_those_of_the_model(config):
     assert cost['siglip'].parameters == sum(
         p.numel() for p in towers.siglip_featurizer.parameters()
     )
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize('config', CONFIGS.values(), ids=lambda c: c.name)
+def test_memory_of_the_weights_is_what_loading_takes(config, dtype):
+    cost = tick_cost(config, Workload(PROMPT, dtype=str(dtype).removeprefix('torch.')))
+    assert cost.weight_bytes == weight_bytes(build_empty(config), dtype)

@@ -123,7 +123,8 @@ def _summary(measured: dict, load_seconds: float) -> str:
     peak = memory.get('peak_device_bytes', memory['peak_rss_bytes'])
     lines = [
         f'loaded in {load_seconds:.1f} s; weights {memory["weights_bytes"] / 1e9:.2f} GB, '
-        f'peak memory {peak / 1e9:.2f} GB',
+        f'peak memory {peak / 1e9:.2f} GB; other processes kept '
+        f'{measured["cores_busy_elsewhere"]:.1f} cores busy',
         _table(measured['latency_s']),
     ]
     if 'baseline' in measured:

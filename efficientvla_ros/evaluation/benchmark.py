@@ -14,6 +14,7 @@ from efficientvla_ros.evaluation.latency import (
     random_images,
     speed_up,
 )
+from efficientvla_ros.evaluation.machine_load import MachineLoad
 from efficientvla_ros.evaluation.memory import memory_use
 from efficientvla_ros.types import InputError
 
@@ -52,8 +53,8 @@ def run_benchmark(
         progress: called with the number of timed rounds done.
 
     Returns:
-        `latency_s` by stage and `memory` of the engine before any baseline was built; with a
-        baseline also `baseline`: its name, `latency_s`, `memory_of_both` in one process,
+        `latency_s` by stage, `cores_busy_elsewhere` meanwhile (on a busy machine latency says
+        less), and `memory` of the engine before any baseline was built; with a baseline also `baseline`: its name, `latency_s`, `memory_of_both` in one process,
         `speed_up` of the engine by stage, and `relative_difference` (see `plan_difference`).
 
     Raises:
@@ -66,25 +67,28 @@ def run_benchmark(
     ticks = {'engine': engine_tick(engine, instruction)}
     _warm_up(ticks['engine'], image_shape, warm_up_runs)
     memory = memory_use(engine.model)
-    if baseline is None:
-        latency = measure_latency(ticks, image_shape, runs, progress)
-        return {'latency_s': latency['engine'], 'memory': memory}
-    eager = _eager(engine)
-    ticks[baseline] = baseline_tick(eager, engine, instruction)
-    _warm_up(ticks[baseline], image_shape, warm_up_runs)
-    difference = plan_difference(engine, eager, instruction)
+    difference = None
+    if baseline is not None:
+        eager = _eager(engine)
+        ticks[baseline] = baseline_tick(eager, engine, instruction)
+        _warm_up(ticks[baseline], image_shape, warm_up_runs)
+        difference = plan_difference(engine, eager, instruction)
+    load = MachineLoad()
     latency = measure_latency(ticks, image_shape, runs, progress)
-    return {
+    found: dict[str, Any] = {
+        'cores_busy_elsewhere': round(load.cores_busy_elsewhere(), 2),
         'latency_s': latency['engine'],
         'memory': memory,
-        'baseline': {
+    }
+    if baseline is not None:
+        found['baseline'] = {
             'name': baseline,
             'latency_s': latency[baseline],
             'memory_of_both': memory_use(engine.model),
             'speed_up': speed_up(latency['engine'], latency[baseline]),
             'relative_difference': difference,
-        },
-    }
+        }
+    return found
 
 
 def plan_difference(engine: Engine, baseline: EagerBaseline, instruction: str) -> float:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from efficientvla_ros.evaluation import machine_load
 from efficientvla_ros.evaluation.benchmark import run_benchmark
 from efficientvla_ros.evaluation.latency import measure_latency, speed_up
 from efficientvla_ros.evaluation.memory import memory_use
@@ -55,7 +56,7 @@ def test_pipelines_take_turns_on_the_same_images():
 
 def test_without_a_baseline_only_the_engine_is_measured(engine):
     found = run(engine)
-    assert set(found) == {'latency_s', 'memory'}
+    assert set(found) == {'latency_s', 'memory', 'cores_busy_elsewhere'}
     assert list(found['latency_s']) == STAGES
 
 
@@ -87,6 +88,21 @@ def test_memory_counts_the_parameters_in_their_type(engine):
     assert found['weights_bytes'] == 4 * 220
     assert found['peak_rss_bytes'] >= found['rss_bytes'] > 50e6
     assert memory_use(layer.bfloat16())['weights_bytes'] == 2 * 220
+
+
+def test_load_of_other_processes_is_seen_and_the_own_is_not(monkeypatch):
+    clock, own, all_cores = [0.0], [0.0], [100.0]
+    monkeypatch.setattr(machine_load.time, 'perf_counter', lambda: clock[0])
+    monkeypatch.setattr(
+        machine_load.psutil,
+        'cpu_times',
+        lambda: SimpleNamespace(user=all_cores[0], system=1.0, nice=0.0, idle=clock[0]),
+    )
+    process = SimpleNamespace(cpu_times=lambda: SimpleNamespace(user=own[0], system=0.5))
+    monkeypatch.setattr(machine_load.psutil, 'Process', lambda: process)
+    load = machine_load.MachineLoad()
+    clock[0], own[0], all_cores[0] = 10.0, 8.0, 123.0
+    assert load.cores_busy_elsewhere() == pytest.approx(1.5)
 
 
 def test_an_unknown_baseline_is_refused(engine):

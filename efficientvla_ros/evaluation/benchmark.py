@@ -54,8 +54,9 @@ def run_benchmark(
 
     Returns:
         `latency_s` by stage, `cores_busy_elsewhere` meanwhile (on a busy machine latency says
-        less), and `memory` of the engine before any baseline was built; with a baseline also `baseline`: its name, `latency_s`, `memory_of_both` in one process,
-        `speed_up` of the engine by stage, and `relative_difference` (see `plan_difference`).
+        less), and `memory` of the engine before any baseline was built. With a baseline also
+        `baseline`: its name, `latency_s`, `memory_of_both` in one process, `speed_up` of the
+        engine by stage, and `relative_difference` (see `plan_difference`).
 
     Raises:
         InputError: the baseline is unknown or does not fit the policy.

@@ -22,6 +22,6 @@ class MachineLoad:
     @staticmethod
     def _read() -> tuple[float, float, float]:
         times, own = psutil.cpu_times(), psutil.Process().cpu_times()
-        # `guest` is part of `user` already; waiting for a disk is not work.
+        # `guest` is part of `user` already; `steal` is what other virtual machines took.
         busy = times.user + times.system + times.nice + getattr(times, 'steal', 0.0)
         return time.perf_counter(), busy, own.user + own.system

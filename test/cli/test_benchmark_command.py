@@ -5,6 +5,8 @@ import subprocess
 import sys
 
 import pytest
+from checkpoint_writers import write_cogact, write_openvla
+from tokenizer_writer import INSTRUCTION, write_tokenizer
 
 STAGES = ['preprocess', 'vision', 'language', 'action_head', 'postprocess', 'total']
 
@@ -36,6 +38,30 @@ def test_the_type_of_the_weights_can_be_chosen(tmp_path):
     result = efficientvla('benchmark', '--dtype', 'bfloat16', '--runs', 1, '--json', path)
     assert result.returncode == 0, result.stderr
     assert json.loads(path.read_text())['settings']['dtype'] == 'bfloat16'
+
+
+@pytest.mark.parametrize(
+    ('write', 'stored', 'ddim_steps'),
+    [(write_cogact, 'float32', 10), (write_openvla, 'bfloat16', 0)],
+)
+def test_a_released_folder_is_measured_with_its_tokenizer_and_data_set(
+    tmp_path, write, stored, ddim_steps
+):
+    model, text = tmp_path / 'model', tmp_path / 'text'
+    write(model, tokenizer=False)
+    text.mkdir()
+    write_tokenizer(text)
+    path = tmp_path / 'latency.json'
+    result = efficientvla(
+        'benchmark', '--model', model, '--tokenizer', text, '--dtype', stored,
+        '--unnorm-key', 'bridge_orig', '--instruction', INSTRUCTION, '--runs', 2, '--json', path,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    report = json.loads(path.read_text())
+    assert list(report['latency_s']) == STAGES
+    settings = report['settings']
+    assert settings['model'] == str(model) and settings['dtype'] == stored
+    assert settings['ddim_steps'] == ddim_steps and settings['unnorm_key'] == 'bridge_orig'
 
 
 @pytest.mark.parametrize(

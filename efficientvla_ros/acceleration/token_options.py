@@ -10,6 +10,7 @@ from torch import Tensor
 
 from efficientvla_ros.acceleration.token_baselines import fastv, random_tokens
 from efficientvla_ros.acceleration.token_counts import SelectionError
+from efficientvla_ros.acceleration.token_roles import KEY
 from efficientvla_ros.acceleration.token_scores import ROWS
 from efficientvla_ros.acceleration.token_selection import (
     DIVERSITY_KINDS,
@@ -33,7 +34,7 @@ class TokenOptions:
         alpha: share of task tokens among those that are not key tokens.
         diversity: one of `DIVERSITY_KINDS`.
         hysteresis: bonus of what was kept at the tick before, in shares of the range of
-            relevance; 0 is off.
+            relevance, twice for key tokens; 0 is off.
         rows: whose attention counts, one of `ROWS`; FastV asks the last row always.
     """
 
@@ -70,7 +71,10 @@ class TokenOptions:
 
 
 class Hysteresis:
-    """Prefers what was kept at the tick before, so that the kept set does not flicker."""
+    """Prefers what was kept at the tick before, so that the kept set does not flicker.
+
+    Key tokens get the bonus twice: when one of them changes, so do all diversity tokens.
+    """
 
     def __init__(self, weight: float, patches: int, device: torch.device | str = 'cpu') -> None:
         """Starts with nothing kept; `weight` is the bonus."""
@@ -82,9 +86,10 @@ class Hysteresis:
         """float32 [1, patches]; the same memory always."""
         return self._bonus
 
-    def remember(self, kept: Tensor) -> None:
-        """Takes the indices [1, K] kept at this tick."""
-        self._bonus.zero_().scatter_(1, kept, self._weight)
+    def remember(self, selection: Selection) -> None:
+        """Takes what was kept at this tick, [1, K]."""
+        weight = self._weight * (1.0 + (selection.role == KEY).float())
+        self._bonus.zero_().scatter_(1, selection.kept, weight)
 
     def reset(self) -> None:
         """Forgets what was kept; for a new episode or instruction."""
@@ -144,7 +149,7 @@ class TokenSelector:
             None if memory is None else memory.bonus,
         )
         if memory is not None:
-            memory.remember(selection.kept)
+            memory.remember(selection)
         return selection
 
     def reset(self) -> None:

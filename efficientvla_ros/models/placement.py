@@ -131,11 +131,11 @@ def require_memory(config: VLMConfig, device: str | torch.device, dtype: torch.d
     if needed <= available:
         return
     message = (
-        f'{config.name} in {_name(dtype)} needs {_gigabytes(needed)} on {device}, '
-        f'{_gigabytes(available)} are available'
+        f'{config.name} in {_name(dtype)} needs {_amount(needed)} on {device}, '
+        f'{_amount(available)} are available'
     )
     if dtype.itemsize > _NARROW.itemsize:
-        message += f'; {_name(_NARROW)} needs {_gigabytes(required_bytes(config, _NARROW))}'
+        message += f'; {_name(_NARROW)} needs {_amount(required_bytes(config, _NARROW))}'
     raise CheckpointError(message)
 
 
@@ -143,5 +143,5 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix('torch.')
 
 
-def _gigabytes(count: int) -> str:
-    return f'{count / 1e9:.1f} GB'
+def _amount(count: int) -> str:
+    return f'{count / 1e9:.1f} GB' if count >= 1e9 else f'{count / 1e6:.1f} MB'

@@ -134,7 +134,7 @@ def _heads(width: int, given: Mapping[str, Any] | None) -> int:
 
 
 def _cogact(source: Source, shapes: Shapes) -> CogACTConfig:
-    own = source.description.get('model')
+    own = _described(source)
     if own is not None:
         head = head_config(shapes, own.get('head'))
         return CogACTConfig.from_dict({**own, 'head': asdict(head)})
@@ -145,9 +145,16 @@ def _cogact(source: Source, shapes: Shapes) -> CogACTConfig:
     return CogACTConfig(name=name, head=head, **base)
 
 
+def _described(source: Source) -> dict[str, Any] | None:
+    own = source.description.get('model')
+    if own is not None and not isinstance(own, dict):
+        raise ConfigError(f"'model' is {own!r}, expected an object with the sizes of the networks")
+    return own
+
+
 def _base_vlm(source: Source) -> dict[str, Any]:
     name = source.description['vla']['base_vlm']
-    if name not in BASE_VLMS:
+    if not isinstance(name, str) or name not in BASE_VLMS:
         raise ConfigError(
             f"'vla.base_vlm' is {name!r}, expected {', '.join(BASE_VLMS)}, or the sizes of the "
             "networks under the key 'model'"
@@ -157,8 +164,9 @@ def _base_vlm(source: Source) -> dict[str, Any]:
 
 def _openvla(source: Source) -> OpenVLAConfig:
     description = source.description
-    if 'model' in description:
-        return OpenVLAConfig.from_dict(description['model'])
+    own = _described(source)
+    if own is not None:
+        return OpenVLAConfig.from_dict(own)
     if source.kind != OPENVLA:
         return OpenVLAConfig(name='openvla', **_base_vlm(source))
     for key, expected in (
@@ -193,10 +201,9 @@ def _renamed(text: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _towers(names: Any) -> tuple[Any, Any]:
-    unknown = [name for name in names if name not in TOWERS]
-    if unknown or len(names) != len(TOWERS):
+    if not isinstance(names, list) or names != list(TOWERS):
         raise ConfigError(f"'timm_model_ids' is {names!r}, expected {list(TOWERS)}")
-    return TOWERS[names[0]], TOWERS[names[1]]
+    return tuple(TOWERS.values())
 
 
 def _sizes(shapes: Shapes, name: str, axis: int) -> list[int]:

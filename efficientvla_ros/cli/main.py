@@ -16,6 +16,7 @@ COMMANDS = {
     'train': 'Train the embedded policy on recorded demonstrations.',
     'evaluate': 'Measure closed-loop success in process, over many seeds.',
     'inspect': 'Show what a model takes, and verify a checkpoint; needs no weights.',
+    'calibrate': 'Measure what the pruning of a model needs, and write its profile.',
     'benchmark': 'Measure the latency of every stage of the policy.',
 }
 """Sub-command -> one-line help; the body is `command` in the module of the same name."""

@@ -1,0 +1,164 @@
+"""Frames to calibrate with: from recorded demonstrations, or from the model's own episodes."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from efficientvla_ros.simulation.recording import FORMAT, SETTINGS_FILE, read_frame
+from efficientvla_ros.simulation.tasks import OBJECTS, TEMPLATES, instruction_for, sample_episode
+from efficientvla_ros.types import ActionChunk, InputError, Observation, TickReport
+
+if TYPE_CHECKING:
+    from efficientvla_ros.evaluation.closed_loop import Policy
+
+FRAMES_PER_EPISODE = 4
+SIMULATOR_SEED = 7_000_000
+"""First seed of the simulated episodes, far from those of recordings and evaluations."""
+
+_SHARDS = 16
+_EXECUTE_STEPS = 3
+_CAMERA_SIZE = 224
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a policy saw at one moment.
+
+    Attributes:
+        image: uint8 [height, width, 3], RGB.
+        instruction: what it was asked to do.
+        episode: number of the episode in its source.
+    """
+
+    image: np.ndarray
+    instruction: str
+    episode: int
+
+
+def demonstration_frames(folder: Path, count: int) -> list[Frame]:
+    """Frames of a recording, evenly spaced over up to 16 of its shards.
+
+    The instruction asks for the object that the expert was after, in all wordings in turn.
+
+    Args:
+        folder: made by `efficientvla record`.
+        count: how many are wanted; all are returned where there are fewer.
+
+    Raises:
+        InputError: the folder holds no such recording, or it is damaged.
+    """
+    task = _recorded_task(folder)
+    shards = sorted(folder.glob('shard_*.npz'))
+    if not shards:
+        raise InputError(f'{folder} has no shards, expected a recording with at least one frame')
+    shards = [shards[index] for index in _spread(len(shards), min(_SHARDS, count))]
+    frames, first_episode = [], 0
+    for shard, wanted in zip(shards, _shares(count, len(shards))):
+        try:
+            found, episodes = _shard_frames(shard, wanted, task, first_episode, len(frames))
+        except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
+            raise InputError(f'{shard} cannot be read ({error}), expected a shard') from error
+        frames += found
+        first_episode += episodes
+    if not frames:
+        raise InputError(f'{folder} has no frames, expected at least one')
+    return frames
+
+
+def simulator_frames(
+    policy: Policy,
+    count: int,
+    *,
+    task: str = 'pick',
+    seed: int = SIMULATOR_SEED,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[Frame]:
+    """Frames of simulated episodes in which the model acts; up to four of each, evenly spaced.
+
+    Args:
+        policy: the engine that is calibrated.
+        count: how many are wanted, at least 1.
+        task: of the episodes.
+        seed: of the first episode.
+        progress: called with the number of frames after each episode.
+
+    Raises:
+        InputError: the model cannot act on this task.
+    """
+    from efficientvla_ros.evaluation.closed_loop import make_controller, run_episode
+    from efficientvla_ros.simulation.environment import TabletopEnvironment
+
+    frames: list[Frame] = []
+    watched = _Watched(policy)
+    with TabletopEnvironment(_CAMERA_SIZE, _CAMERA_SIZE, task) as environment:
+        controller = make_controller()
+        episode = 0
+        while len(frames) < count:
+            watched.seen.clear()
+            start = sample_episode(task, seed + episode)
+            run_episode(environment, watched, controller, start, execute_steps=_EXECUTE_STEPS)
+            wanted = min(FRAMES_PER_EPISODE, count - len(frames), len(watched.seen))
+            for index in _spread(len(watched.seen), wanted):
+                image = next(iter(watched.seen[index].images.values()))
+                frames.append(Frame(image, watched.seen[index].instruction, episode))
+            episode += 1
+            progress(len(frames))
+    return frames
+
+
+class _Watched:
+    """Keeps what a policy sees."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self.step_duration = policy.step_duration
+        self.seen: list[Observation] = []
+
+    def infer(self, observation: Observation) -> tuple[ActionChunk, TickReport]:
+        self.seen.append(observation)
+        return self._policy.infer(observation)
+
+
+def _recorded_task(folder: Path) -> str:
+    path = folder / SETTINGS_FILE
+    try:
+        settings = json.loads(path.read_text())
+        if settings['format'] == FORMAT and settings['objects'] == list(OBJECTS):
+            return str(settings['task'])
+    except OSError as error:
+        raise InputError(f'{path} cannot be read ({error.strerror})') from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f'{path} does not describe a recording, expected "{FORMAT}"') from error
+    raise InputError(f'{path} is of another format or other objects, expected "{FORMAT}"')
+
+
+def _shard_frames(
+    path: Path, count: int, task: str, first_episode: int, already: int
+) -> tuple[list[Frame], int]:
+    with np.load(path) as file:
+        shard = {name: file[name] for name in ('frames', 'frame_offsets', 'episode', 'object_ids')}
+    total = len(shard['episode'])
+    frames, wordings = [], len(TEMPLATES[task])
+    for number, index in enumerate(_spread(total, min(count, total))):
+        target = OBJECTS[shard['object_ids'][index, 0]]
+        instruction = instruction_for(task, target, (already + number) % wordings)
+        episode = first_episode + int(shard['episode'][index])
+        frames.append(Frame(read_frame(shard, index), instruction, episode))
+    return frames, int(shard['episode'].max(initial=-1)) + 1
+
+
+def _spread(total: int, count: int) -> list[int]:
+    """`count` of `total` indices, the middles of equal parts."""
+    return [int((place + 0.5) * total / count) for place in range(count)]
+
+
+def _shares(total: int, parts: int) -> Iterator[int]:
+    """Splits a number into nearly equal parts."""
+    return ((part + 1) * total // parts - part * total // parts for part in range(parts))

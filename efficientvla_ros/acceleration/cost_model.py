@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from efficientvla_ros.acceleration import network_work as networks
 from efficientvla_ros.acceleration.cost import Component, Cost, Pass
 from efficientvla_ros.acceleration.network_work import Work
+from efficientvla_ros.acceleration.plan_counts import PlanCounts, WorkloadError
+from efficientvla_ros.acceleration.token_counts import token_counts
 from efficientvla_ros.models.config import CogACTConfig, OpenVLAConfig, VLMConfig
 from efficientvla_ros.models.diffusion import ddim_timesteps
 
 DTYPE_BYTES = {'float32': 4, 'bfloat16': 2}
 _HEAD_BYTES = DTYPE_BYTES['float32']
-
-
-class WorkloadError(ValueError):
-    """A workload that the model cannot take; the message quotes the bad value."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,7 @@ class Workload:
         original: count what the original code runs: both towers' last block, all positions
             in the last decoder layer, `lm_head` at all positions, and time and condition
             embedded at every sampling step. The results are the same.
+        plan: what is left out of the model.
     """
 
     prompt_tokens: int = 30
@@ -40,6 +39,7 @@ class Workload:
     guidance: float | None = None
     dtype: str = 'bfloat16'
     original: bool = False
+    plan: PlanCounts = field(default_factory=PlanCounts)
 
     def __post_init__(self) -> None:
         """Refuses what no model takes."""
@@ -52,18 +52,21 @@ class Workload:
             raise WorkloadError(
                 f'dtype {self.dtype!r} is unknown, expected one of {", ".join(DTYPE_BYTES)}'
             )
+        if self.original and not self.plan.dense:
+            raise WorkloadError('the original code leaves nothing out, expected the dense plan')
 
 
 def tick_cost(config: CogACTConfig | OpenVLAConfig, workload: Workload) -> Cost:
     """Counts one tick with one camera image.
 
     Raises:
-        WorkloadError: the prompt does not fit the model's positions, or a setting of the
+        WorkloadError: the prompt or the plan does not fit the model, or a setting of the
             diffusion head was given for a model without one.
         ScheduleError: the number of sampling steps does not divide the schedule.
     """
+    workload.plan.check(config)
     tokens = config.num_patches + workload.prompt_tokens
-    last_position = tokens + _decoding_steps(config)
+    last_position = tokens + decoding_steps(config)
     if last_position > config.llm.max_positions:
         raise WorkloadError(
             f'{workload.prompt_tokens} prompt tokens, model {config.name} takes at most '
@@ -77,7 +80,12 @@ def tick_cost(config: CogACTConfig | OpenVLAConfig, workload: Workload) -> Cost:
             f'sampling steps or guidance given, but model {config.name} has no diffusion head'
         )
     keeps_cache = workload.original or isinstance(config, OpenVLAConfig)
-    cache = _cache_bytes(config, workload, last_position) if keeps_cache else 0
+    cache = 0
+    if keeps_cache:
+        steps = decoding_steps(config)
+        cache = sum(
+            _cache_bytes(config, workload, part, steps) for part in _stack(config, workload)
+        )
     return Cost(tuple(components), cache)
 
 
@@ -104,21 +112,27 @@ def _vision(config: VLMConfig, workload: Workload) -> Iterator[Component]:
 def _language(config: VLMConfig, workload: Workload) -> Iterator[Component]:
     llm, size, original = config.llm, DTYPE_BYTES[workload.dtype], workload.original
     tokens = config.num_patches + workload.prompt_tokens
-    steps = _decoding_steps(config)
+    steps = decoding_steps(config)
     table = llm.vocab_size * llm.width
     rows = Work(weights=(workload.prompt_tokens + steps) * llm.width)
     yield Component('embedding', table, size, 0, (_run('look-up', rows, size),))
 
-    prefill = networks.llama(llm, tokens, all_positions=original)
-    passes = [_run('prefill', prefill, size)]
-    for position in range(tokens, tokens + steps):
-        read = _cache_bytes(config, workload, position)
-        work = networks.llama(llm, 1, cached=position)
+    stack = _stack(config, workload)
+    passes = list(_prefill(config, workload, stack))
+    held = sum(run.work.weights for run in passes)
+    for step in range(steps):
+        work, read = networks.final_norm(llm), 0
+        for part in stack:
+            cached = part.tokens + step
+            work += networks.llama_layers(
+                llm, part.layers, 1, cached, mlp_width=workload.plan.mlp_width
+            )
+            read += _cache_bytes(config, workload, part, step)
         passes.append(Pass('decoding step', work, work.weights * size, read))
     # Widest in the MLP: embeddings, the layer's input, the output of attention, the residual
-    # stream, its norm; SiLU of the gate, up, and their product.
-    alive = tokens * (5 * llm.width + 3 * llm.mlp_width)
-    yield Component('llm', prefill.weights, size, alive * size, tuple(passes))
+    # stream, its norm; SiLU of the gate, up, and their product. Scoring tokens takes less.
+    alive = tokens * (5 * llm.width + 3 * workload.plan.kept_channels(config))
+    yield Component('llm', held, size, alive * size, tuple(passes))
 
     if original or steps:
         first = tokens if original else 1
@@ -137,34 +151,91 @@ def _action_head(config: CogACTConfig, workload: Workload) -> Component:
     guidance = head.guidance if workload.guidance is None else workload.guidance
     batch = 2 if guidance > 1.0 else 1
 
+    full = workload.plan.full_steps(steps)
     denoise = networks.dit_step(head, batch)
     if workload.original:
         embedded = networks.dit_time(head, batch) + networks.dit_condition(head, width, batch)
-        passes = (_run('sampling step', denoise + embedded, _HEAD_BYTES, steps),)
+        passes = [_run('sampling step', denoise + embedded, _HEAD_BYTES, steps)]
     else:
         # Times and the unconditional feature are constants of the schedule and the model.
         condition = networks.dit_condition(head, width, 1)
-        passes = (
+        passes = [
             _run('condition', condition, _HEAD_BYTES),
-            _run('sampling step', denoise, _HEAD_BYTES, steps),
-        )
+            _run('sampling step', denoise, _HEAD_BYTES, full),
+        ]
+    if full < steps:
+        reused = networks.dit_step(head, batch, blocks=False)
+        passes.append(_run('reused sampling step', reused, _HEAD_BYTES, steps - full))
     held = denoise + networks.dit_time(head, 1) + networks.dit_condition(head, width, 1)
     # As in the towers; the MLP is four times as wide as the tokens.
     alive = batch * (1 + head.horizon) * (3 + 2 * 4) * head.width
-    return Component('action_head', held.weights + width, _HEAD_BYTES, alive * _HEAD_BYTES, passes)
+    return Component(
+        'action_head', held.weights + width, _HEAD_BYTES, alive * _HEAD_BYTES, tuple(passes)
+    )
 
 
 def _run(name: str, work: Work, size: int, times: int = 1) -> Pass:
     return Pass(name, work, work.weights * size, times=times)
 
 
-def _decoding_steps(config: VLMConfig) -> int:
+def decoding_steps(config: VLMConfig) -> int:
     """Runs of the decoder after the first one; each action token but the last is fed back."""
     return config.action_dim - 1 if isinstance(config, OpenVLAConfig) else 0
 
 
-def _cache_bytes(config: VLMConfig, workload: Workload, positions: int) -> int:
-    """Keys and values of all layers: 2 * layers * positions * kv_heads * head_dim values."""
-    llm = config.llm
-    values = 2 * llm.layers * positions * llm.kv_heads * llm.head_dim
+@dataclass(frozen=True)
+class _Layers:
+    """Decoder layers that run on the same tokens."""
+
+    name: str
+    layers: int
+    tokens: int
+
+
+def _stack(config: VLMConfig, workload: Workload) -> list[_Layers]:
+    plan, prompt = workload.plan, workload.prompt_tokens
+    layers, everything = plan.kept_layers(config), config.num_patches + prompt
+    if plan.tokens is None:
+        return [_Layers('prefill', layers, everything)]
+    first = plan.scoring_layer + 1
+    return [
+        _Layers('prefill, all tokens', first, everything),
+        _Layers('prefill, kept tokens', layers - first, plan.tokens.keep + prompt),
+    ]
+
+
+def _prefill(config: VLMConfig, workload: Workload, stack: list[_Layers]) -> Iterator[Pass]:
+    llm, size = config.llm, DTYPE_BYTES[workload.dtype]
+    for part in stack:
+        final = part is stack[-1]
+        work = networks.llama_layers(
+            llm,
+            part.layers,
+            part.tokens,
+            last_position_only=final and not workload.original,
+            mlp_width=workload.plan.mlp_width,
+        )
+        yield _run(part.name, work + networks.final_norm(llm) if final else work, size)
+        if not final:
+            yield _run('token selection', _selection(config, workload), size)
+
+
+def _selection(config: VLMConfig, workload: Workload) -> Work:
+    """Attention of all text rows to everything, and cosines for diversity."""
+    options, patches, width = workload.plan.tokens, config.num_patches, config.llm.width
+    work = Work()
+    if options.needs_scores:
+        tokens = patches + workload.prompt_tokens
+        work += networks.attention_scores(config.llm, workload.prompt_tokens - 1, tokens)
+    counts = token_counts(options.keep, options.key, options.alpha)
+    if options.method == 'efficientvla' and counts.diversity:
+        others = counts.key if options.diversity == 'key' else patches
+        work += networks.cosines(width, patches, others)
+    return work
+
+
+def _cache_bytes(config: VLMConfig, workload: Workload, part: _Layers, steps: int) -> int:
+    """Keys and values: 2 * layers * positions * kv_heads * head_dim values."""
+    llm, positions = config.llm, part.tokens + steps
+    values = 2 * part.layers * positions * llm.kv_heads * llm.head_dim
     return values * DTYPE_BYTES[workload.dtype]

@@ -77,7 +77,15 @@ def mlp(rows: int, widths: tuple[int, ...]) -> Work:
     return sum((linear(rows, *pair) for pair in pairwise(widths)), Work())
 
 
-def llama_layer(llm: LlamaConfig, queries: int, keys: int, cached: int = 0) -> Work:
+def llama_layer(
+    llm: LlamaConfig,
+    queries: int,
+    keys: int,
+    cached: int = 0,
+    *,
+    mlp_width: int | None = None,
+    causal: bool = True,
+) -> Work:
     """A decoder layer.
 
     With width D, key and value width K and MLP width M: k and v take 2 D K MACs for each new
@@ -89,38 +97,74 @@ def llama_layer(llm: LlamaConfig, queries: int, keys: int, cached: int = 0) -> W
         queries: positions whose output is computed, the last ones of all.
         keys: positions whose key and value are computed.
         cached: positions in front of them whose key and value are there already.
+        mlp_width: MLP channels that are left; None is all. A narrowed MLP has an output bias.
+        causal: count visible pairs only; else every query sees every key.
     """
     width, kv_width = llm.width, llm.kv_heads * llm.head_dim
+    hidden = llm.mlp_width if mlp_width is None else mlp_width
     total = cached + keys
-    pairs = queries * total - queries * (queries - 1) // 2
+    pairs = queries * total - (queries * (queries - 1) // 2 if causal else 0)
     return (
         linear(queries, width, width, bias=False) * 2
         + linear(keys, width, kv_width, bias=False) * 2
-        + linear(queries, width, llm.mlp_width, bias=False) * 3
+        + linear(queries, width, hidden, bias=False) * 2
+        + linear(queries, hidden, width, bias=hidden < llm.mlp_width)
         + Work(0, 2 * width * pairs, 2 * width)
     )
 
 
-def llama(llm: LlamaConfig, tokens: int, *, cached: int = 0, all_positions: bool = False) -> Work:
-    """The decoder stack with its final norm, without embedding and `lm_head`.
+def llama_layers(
+    llm: LlamaConfig,
+    layers: int,
+    tokens: int,
+    cached: int = 0,
+    *,
+    last_position_only: bool = False,
+    mlp_width: int | None = None,
+    causal: bool = True,
+) -> Work:
+    """Decoder layers of the kind of `llama_layer`, one after the other.
 
-    Only the last position is used. Unless `all_positions` is set, the last layer computes
-    queries, output and MLP for it alone, which saves 48 of its 58 GMAC for 286 tokens of a
-    7-B model.
+    With `last_position_only`, the last of them computes queries, output and MLP for one
+    position, which saves 48 of its 58 GMAC for 286 tokens of a 7-B model.
     """
-    stack = llama_layer(llm, tokens, tokens, cached) * (llm.layers - 1)
-    last = llama_layer(llm, tokens if all_positions else 1, tokens, cached)
-    return stack + last + Work(weights=llm.width)
+    each = llama_layer(llm, tokens, tokens, cached, mlp_width=mlp_width, causal=causal)
+    if not last_position_only:
+        return each * layers
+    last = llama_layer(llm, 1, tokens, cached, mlp_width=mlp_width, causal=causal)
+    return each * (layers - 1) + last
 
 
-def dit_step(head: DiTConfig, batch: int) -> Work:
+def final_norm(llm: LlamaConfig) -> Work:
+    """The norm after the decoder."""
+    return Work(weights=llm.width)
+
+
+def attention_scores(llm: LlamaConfig, rows: int, tokens: int) -> Work:
+    """Attention of `rows` queries to all tokens, computed once more: products q k^T only."""
+    return Work(attention_macs=rows * tokens * llm.width)
+
+
+def cosines(width: int, first: int, second: int) -> Work:
+    """Every cosine between vectors of two groups."""
+    return Work(attention_macs=first * second * width)
+
+
+def dit_step(head: DiTConfig, batch: int, *, blocks: bool = True) -> Work:
     """The noise predictor for `batch` chunks, its condition token being there already.
 
     With width D and T = 1 + horizon tokens: depth * (12 T D^2 + 2 T^2 D) MACs for each chunk,
-    and the maps from and to actions.
+    and the maps from and to actions. Without `blocks` only these maps: a step that adds the
+    kept change of the stack.
     """
     width, tokens = head.width, 1 + head.horizon
     rows = batch * tokens
+    maps = linear(batch * head.horizon, head.action_dim, width) + linear(
+        rows, width, head.action_dim
+    )
+    maps += Work(weights=tokens * width)
+    if not blocks:
+        return maps
     block = (
         linear(rows, width, 3 * width)
         + linear(rows, width, width)
@@ -128,12 +172,7 @@ def dit_step(head: DiTConfig, batch: int) -> Work:
         + linear(rows, 4 * width, width)
         + Work(0, 2 * batch * tokens**2 * width)
     )
-    return (
-        linear(batch * head.horizon, head.action_dim, width)
-        + Work(weights=tokens * width)
-        + block * head.depth
-        + linear(rows, width, head.action_dim)
-    )
+    return maps + block * head.depth
 
 
 def dit_time(head: DiTConfig, rows: int) -> Work:

@@ -68,7 +68,7 @@ def cost_report(
         'config': config.to_dict(),
         'workload': {
             'visual_tokens': config.num_patches,
-            **asdict(workload),
+            **_settings(workload),
             'ddim_steps': _chosen(config, workload, 'ddim_steps'),
             'guidance': _chosen(config, workload, 'guidance'),
         },
@@ -98,6 +98,10 @@ def cost_report(
             'activation_bytes': cost.activation_bytes,
         },
     }
+
+
+def _settings(workload: Workload) -> dict[str, Any]:
+    return {name: value for name, value in asdict(workload).items() if name != 'plan'}
 
 
 def _chosen(config: Any, workload: Workload, name: str) -> Any:

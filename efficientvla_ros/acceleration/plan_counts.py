@@ -1,0 +1,94 @@
+"""How much of a model a tick runs: the counts of a plan, without which parts they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from efficientvla_ros.acceleration.layer_pruning import (
+    PruningError,
+    check_keep,
+    protected_layers,
+)
+from efficientvla_ros.acceleration.token_counts import SelectionError
+from efficientvla_ros.acceleration.token_options import TokenOptions
+from efficientvla_ros.acceleration.token_selection import checked_counts
+from efficientvla_ros.models.config import CogACTConfig, VLMConfig
+
+SCORING_LAYER = 2
+"""Decoder layer after which tokens are dropped; with it the published FLOPs come out."""
+
+
+class WorkloadError(ValueError):
+    """A workload that the model cannot take; the message quotes the bad value."""
+
+
+@dataclass(frozen=True)
+class PlanCounts:
+    """Counts of an execution plan; the default is the dense one.
+
+    Attributes:
+        layers: decoder layers that run; None is all.
+        tokens: visual tokens that stay, and how they are chosen; None keeps all.
+        scoring_layer: index of the layer after which the others are dropped. It and all layers
+            before it run on all tokens.
+        mlp_width: MLP channels that are left in every decoder layer; None is all.
+        cache_interval: of this many sampling steps the first one runs the diffusion blocks.
+    """
+
+    layers: int | None = None
+    tokens: TokenOptions | None = None
+    scoring_layer: int = SCORING_LAYER
+    mlp_width: int | None = None
+    cache_interval: int = 1
+
+    @property
+    def dense(self) -> bool:
+        """Whether nothing is left out."""
+        kept = (self.layers, self.tokens, self.mlp_width)
+        return kept == (None, None, None) and self.cache_interval == 1
+
+    def full_steps(self, steps: int) -> int:
+        """Sampling steps that run the diffusion blocks: 0, N, 2 N and so on."""
+        return -(-steps // self.cache_interval)
+
+    def kept_layers(self, config: VLMConfig) -> int:
+        """Decoder layers that run."""
+        return config.llm.layers if self.layers is None else self.layers
+
+    def kept_tokens(self, config: VLMConfig) -> int:
+        """Visual tokens after the scoring layer."""
+        return config.num_patches if self.tokens is None else self.tokens.keep
+
+    def kept_channels(self, config: VLMConfig) -> int:
+        """MLP channels of a decoder layer."""
+        return config.llm.mlp_width if self.mlp_width is None else self.mlp_width
+
+    def check(self, config: VLMConfig) -> None:
+        """Refuses counts that the model does not have.
+
+        Raises:
+            WorkloadError: which count, and what was expected.
+        """
+        layers = config.llm.layers
+        try:
+            if self.layers is not None or self.tokens is not None:
+                protected = protected_layers(layers, self.scoring_layer)
+                check_keep(layers, self.kept_layers(config), protected)
+            if self.tokens is not None:
+                options = self.tokens
+                checked_counts(config.num_patches, options.keep, options.key, options.alpha)
+        except (PruningError, SelectionError) as error:
+            raise WorkloadError(f'{error}, in model {config.name}') from error
+        width = config.llm.mlp_width
+        if not 1 <= self.kept_channels(config) <= width:
+            raise WorkloadError(
+                f'MLP channels kept are {self.mlp_width}, expected 1 to {width} in model '
+                f'{config.name}'
+            )
+        if self.cache_interval < 1:
+            raise WorkloadError(f'cache interval is {self.cache_interval}, expected at least 1')
+        if self.cache_interval > 1 and not isinstance(config, CogACTConfig):
+            raise WorkloadError(
+                f'cache interval is {self.cache_interval}, but model {config.name} has no '
+                'diffusion head'
+            )

@@ -7,6 +7,7 @@ import array
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from geometry_msgs.msg import Pose
+from sensor_msgs.msg import Image
 from sensor_msgs.msg import JointState as JointStateMsg
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
@@ -32,6 +33,19 @@ def duration_from_s(seconds: float) -> Duration:
     """Returns seconds as a duration message, rounded to ns."""
     whole, nanoseconds = divmod(round(seconds * _SECOND), _SECOND)
     return Duration(sec=whole, nanosec=nanoseconds)
+
+
+def image_message(image: np.ndarray, stamp_ns: int, frame_id: str) -> Image:
+    """Returns a picture, uint8 [height, width, 3], RGB, as an rgb8 message."""
+    message = Image(height=image.shape[0], width=image.shape[1], encoding='rgb8')
+    message.header.stamp = stamp_from_ns(stamp_ns)
+    message.header.frame_id = frame_id
+    message.step = 3 * image.shape[1]
+    # An array is taken as it is; bytes or a list would be checked element by element.
+    data = array.array('B')
+    data.frombytes(memoryview(np.ascontiguousarray(image)).cast('B'))
+    message.data = data
+    return message
 
 
 def joint_state(message: JointStateMsg, names: tuple[str, ...], stamp_ns: int) -> JointState:

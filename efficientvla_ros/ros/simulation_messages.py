@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import array
-
 import numpy as np
 from builtin_interfaces.msg import Time
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from sensor_msgs.msg import CameraInfo, JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from efficientvla_ros.msg import EpisodeResult
@@ -24,19 +22,6 @@ def to_time(stamp_ns: int) -> Time:
 def to_nanoseconds(stamp: Time) -> int:
     """A stamp or duration message in nanoseconds."""
     return stamp.sec * _NS + stamp.nanosec
-
-
-def image_message(image: np.ndarray, stamp_ns: int, frame_id: str) -> Image:
-    """An rgb8 message of a picture, uint8 [height, width, 3]."""
-    message = Image(height=image.shape[0], width=image.shape[1], encoding='rgb8')
-    message.header.stamp = to_time(stamp_ns)
-    message.header.frame_id = frame_id
-    message.step = 3 * image.shape[1]
-    # An array is taken as it is; bytes or a list would be checked element by element.
-    data = array.array('B')
-    data.frombytes(memoryview(np.ascontiguousarray(image)).cast('B'))
-    message.data = data
-    return message
 
 
 def camera_info_message(

@@ -18,13 +18,13 @@ from trajectory_msgs.msg import JointTrajectory
 
 from efficientvla_ros.msg import EpisodeResult
 from efficientvla_ros.ros import qos
+from efficientvla_ros.ros.conversions import image_message
 from efficientvla_ros.ros.live_tabletop import SLOT_NS, EpisodeEnd, LiveTabletop
 from efficientvla_ros.ros.pacer import Pacer
 from efficientvla_ros.ros.parameter_store import ParameterStore
 from efficientvla_ros.ros.simulation_messages import (
     camera_info_message,
     episode_result_message,
-    image_message,
     joint_state_message,
     to_nanoseconds,
     to_time,

@@ -15,8 +15,9 @@ VERSION = re.search(
     re.MULTILINE,
 ).group(1)
 
-MODEL = ['safetensors>=0.4', 'torch>=2.4']
+MODEL = ['psutil>=5.9', 'safetensors>=0.4', 'torch>=2.4', 'transformers>=4.44']
 SIMULATION = ['mujoco>=3.8', 'opencv-python-headless>=4.10,<5', 'pin>=3']
+RECORDINGS = ['rosbags>=0.10']
 REPORT = ['av>=14', 'matplotlib>=3.8', 'psutil>=5.9']
 
 setup(
@@ -31,8 +32,9 @@ setup(
     extras_require={
         'model': MODEL,
         'simulation': SIMULATION,
+        'recordings': RECORDINGS,
         'report': REPORT,
-        'all': MODEL + SIMULATION + REPORT,
+        'all': MODEL + SIMULATION + RECORDINGS + REPORT,
     },
     entry_points={'console_scripts': ['efficientvla = efficientvla_ros.cli.main:main']},
     zip_safe=False,

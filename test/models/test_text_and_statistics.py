@@ -46,6 +46,19 @@ def test_outputs_are_clipped_and_the_gripper_is_binarised_before_scaling():
     assert found[0, 6] == 0.0 and found[1, 6] == 1.0
 
 
+def test_without_binarisation_the_gripper_keeps_its_value():
+    out = np.array([[0.25, -0.5, 0.0, 0.0, 0.0, 0.0, 0.49], [0, 0, 0, 0, 0, 0, -0.9]])
+    found = statistics().unnormalise(out, binarise_gripper=False)
+    assert found[0, 0] == pytest.approx(-0.02 + 0.06 * 1.25 / 2)
+    assert found[:, 6].tolist() == [0.49, -0.9]
+
+
+def test_identity_statistics_leave_actions_as_they_are():
+    out = np.linspace(-0.9, 0.9, 14).reshape(2, 7)
+    found = ActionStatistics.identity(7).unnormalise(out, binarise_gripper=False)
+    assert np.allclose(found, out)
+
+
 def test_not_a_number_is_passed_on_and_never_becomes_a_gripper_command():
     found = statistics().unnormalise(np.full((2, 7), np.nan))
     # The constant dimension is NaN too: nothing of a broken output looks valid.

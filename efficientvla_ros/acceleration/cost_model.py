@@ -84,7 +84,7 @@ def tick_cost(config: CogACTConfig | OpenVLAConfig, workload: Workload) -> Cost:
     if keeps_cache:
         steps = decoding_steps(config)
         cache = sum(
-            _cache_bytes(config, workload, part, steps) for part in _stack(config, workload)
+            _cache_bytes(config, workload, part, steps) for part in decoder_stack(config, workload)
         )
     return Cost(tuple(components), cache)
 
@@ -117,7 +117,7 @@ def _language(config: VLMConfig, workload: Workload) -> Iterator[Component]:
     rows = Work(weights=(workload.prompt_tokens + steps) * llm.width)
     yield Component('embedding', table, size, 0, (_run('look-up', rows, size),))
 
-    stack = _stack(config, workload)
+    stack = decoder_stack(config, workload)
     passes = list(_prefill(config, workload, stack))
     held = sum(run.work.weights for run in passes)
     for step in range(steps):
@@ -184,27 +184,34 @@ def decoding_steps(config: VLMConfig) -> int:
 
 
 @dataclass(frozen=True)
-class _Layers:
-    """Decoder layers that run on the same tokens."""
+class StackPart:
+    """Decoder layers that run on the same tokens.
+
+    Attributes:
+        name: what a pass through them is called.
+        layers: how many.
+        tokens: positions that they see, the prompt's included.
+    """
 
     name: str
     layers: int
     tokens: int
 
 
-def _stack(config: VLMConfig, workload: Workload) -> list[_Layers]:
+def decoder_stack(config: VLMConfig, workload: Workload) -> list[StackPart]:
+    """Divides the decoder layers that run where visual tokens are dropped."""
     plan, prompt = workload.plan, workload.prompt_tokens
     layers, everything = plan.kept_layers(config), config.num_patches + prompt
     if plan.tokens is None:
-        return [_Layers('prefill', layers, everything)]
+        return [StackPart('prefill', layers, everything)]
     first = plan.scoring_layer + 1
     return [
-        _Layers('prefill, all tokens', first, everything),
-        _Layers('prefill, kept tokens', layers - first, plan.tokens.keep + prompt),
+        StackPart('prefill, all tokens', first, everything),
+        StackPart('prefill, kept tokens', layers - first, plan.tokens.keep + prompt),
     ]
 
 
-def _prefill(config: VLMConfig, workload: Workload, stack: list[_Layers]) -> Iterator[Pass]:
+def _prefill(config: VLMConfig, workload: Workload, stack: list[StackPart]) -> Iterator[Pass]:
     llm, size = config.llm, DTYPE_BYTES[workload.dtype]
     for part in stack:
         final = part is stack[-1]
@@ -234,7 +241,7 @@ def _selection(config: VLMConfig, workload: Workload) -> Work:
     return work
 
 
-def _cache_bytes(config: VLMConfig, workload: Workload, part: _Layers, steps: int) -> int:
+def _cache_bytes(config: VLMConfig, workload: Workload, part: StackPart, steps: int) -> int:
     """Keys and values: 2 * layers * positions * kv_heads * head_dim values."""
     llm, positions = config.llm, part.tokens + steps
     values = 2 * part.layers * positions * llm.kv_heads * llm.head_dim

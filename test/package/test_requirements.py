@@ -12,7 +12,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENT_FILES = sorted(ROOT.glob('requirements*.txt'))
-PIP_NAMES = {'cv2': 'opencv-python-headless', 'pinocchio': 'pin', 'yaml': 'pyyaml'}
+PIP_NAMES = {
+    'cv2': 'opencv-python-headless',
+    'pinocchio': 'pin',
+    'PIL': 'pillow',
+    'yaml': 'pyyaml',
+}
 OWN_FILES = (*(ROOT / 'scripts').glob('*.py'), *(ROOT / 'test').rglob('*.py'))
 OURS = {'efficientvla_ros'} | {path.stem for path in OWN_FILES}
 FOLDERS = ('efficientvla_ros', 'launch', 'scripts', 'test')

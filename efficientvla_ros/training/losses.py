@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from efficientvla_ros.models.cogact import CogACT
 from efficientvla_ros.models.diffusion import add_noise
 from efficientvla_ros.training.heads import TrainingHeads
 from efficientvla_ros.training.packing import packed_cognition
+from efficientvla_ros.training.pruned import pruned_cognition
 from efficientvla_ros.training.settings import TrainSettings
 
 
@@ -59,13 +60,17 @@ def policy_loss(
     """Stage `policy`: the chunk regressed from the cognition feature, and where to look."""
     visual = model.visual_tokens(batch.images)
     keypoint, pixels = keypoint_loss(heads, visual, batch)
-    cognition = packed_cognition(
-        model,
-        visual,
-        batch.texts,
-        _kept_tokens(visual, settings, rng),
-        _kept_layers(model, settings, rng),
-    )
+    if rng.random() < settings.pruned_steps:
+        batch = one_instruction(batch, rng)
+        cognition = pruned_cognition(model, visual, batch.texts[:, 0], settings, rng).unsqueeze(1)
+    else:
+        cognition = packed_cognition(
+            model,
+            visual,
+            batch.texts,
+            _kept_tokens(visual, settings, rng),
+            _kept_layers(model, settings, rng),
+        )
     chunk = chunk_error(heads.chunk(cognition), batch.actions)
     wanted = torch.cat(
         (batch.object_pixels, batch.gripper_pixel.unsqueeze(1).expand_as(batch.object_pixels)),
@@ -86,12 +91,14 @@ def head_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Stage `head`: noise prediction on features of the frozen rest (DDPM, eq. 14)."""
     with torch.no_grad():
-        cognition = packed_cognition(
-            model,
-            model.visual_tokens(batch.images),
-            batch.texts,
-            layers=_kept_layers(model, settings, rng),
-        )
+        visual = model.visual_tokens(batch.images)
+        if rng.random() < settings.pruned_steps:
+            batch = one_instruction(batch, rng)
+            texts = batch.texts[:, 0]
+            cognition = pruned_cognition(model, visual, texts, settings, rng).unsqueeze(1)
+        else:
+            layers = _kept_layers(model, settings, rng)
+            cognition = packed_cognition(model, visual, batch.texts, layers=layers)
     draws = settings.head_draws
     z = cognition.flatten(0, 1).repeat(draws, 1)
     actions = batch.actions.flatten(0, 1).repeat(draws, 1, 1)
@@ -108,6 +115,15 @@ def head_loss(
 
 
 LOSSES = {'vision': vision_loss, 'policy': policy_loss, 'head': head_loss}
+
+
+def one_instruction(batch: Batch, rng: np.random.Generator) -> Batch:
+    """Keeps one random instruction for each image: all but the images become [B, 1, ...]."""
+    count = batch.texts.shape[1]
+    pick = torch.as_tensor(rng.integers(0, count, len(batch.texts)), device=batch.texts.device)
+    rows = torch.arange(len(pick), device=pick.device)
+    names = ('texts', 'actions', 'object_ids', 'object_pixels')
+    return replace(batch, **{name: getattr(batch, name)[rows, pick, None] for name in names})
 
 
 def keypoint_loss(heads: TrainingHeads, visual: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -41,6 +41,10 @@ class TrainSettings:
         layer_drop: drop probability of the deepest decoder layer; it grows linearly from the
             first layer, which is never dropped.
         token_drop: largest part of the visual tokens hidden from the language model.
+        pruned_steps: part of the steps in stages `policy` and `head` in which the language model
+            runs as an accelerated policy runs it, see `training.pruned`.
+        pruned_layers: most decoder layers left out in such a step.
+        pruned_tokens: smallest and largest part of the visual tokens kept in such a step.
         head_draws: noise draws for each feature in a step of stage `head`.
         condition_drop: part of the draws made without the condition (for guidance).
         ema: decay of the averaged weights that are exported.
@@ -52,6 +56,9 @@ class TrainSettings:
     seed: int = 0
     layer_drop: float = 0.3
     token_drop: float = 0.4
+    pruned_steps: float = 0.0
+    pruned_layers: int = 5
+    pruned_tokens: tuple[float, float] = (0.15, 0.6)
     head_draws: int = 8
     condition_drop: float = 0.1
     ema: float = 0.998

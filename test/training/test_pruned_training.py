@@ -1,0 +1,96 @@
+"""Training leaves out what an accelerated policy leaves out, and nothing else."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from efficientvla_ros.models.cogact import CogACT
+from efficientvla_ros.models.config import CogACTConfig, DiTConfig, LlamaConfig, ViTConfig
+from efficientvla_ros.models.random_weights import init_weights
+from efficientvla_ros.models.tokenizer import PAD
+from efficientvla_ros.training.pruned import (
+    SCORING_LAYER,
+    draw_layers,
+    draw_tokens,
+    pruned_cognition,
+)
+from efficientvla_ros.training.settings import TrainSettings
+
+EVERYTHING = TrainSettings(pruned_layers=0, pruned_tokens=(1.0, 1.0))
+
+
+@pytest.fixture(scope='module')
+def model() -> CogACT:
+    config = CogACTConfig(
+        name='tiny',
+        dino=ViTConfig(16, 2, 2, 32, prefix_tokens=5, layer_scale=True),
+        siglip=ViTConfig(16, 2, 2, 32),
+        llm=LlamaConfig(
+            width=32, layers=6, heads=2, kv_heads=2, mlp_width=48, vocab_size=64, max_positions=64
+        ),
+        head=DiTConfig(width=16, depth=1, heads=2, horizon=4),
+        image_size=56,
+        projector_width=32,
+        prompt_template='{instruction}',
+        suffix_ids=(2,),
+    )
+    return init_weights(CogACT(config), seed=2).double()
+
+
+@pytest.fixture(scope='module')
+def visual() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(2, 16, 32, dtype=torch.float64, generator=generator)
+
+
+TEXTS = torch.tensor([[4, 5, 6, 2], [7, 8, 2, PAD]])
+
+
+def test_nothing_left_out_is_the_policy_itself(model, visual):
+    found = pruned_cognition(model, visual, TEXTS, EVERYTHING, np.random.default_rng(0))
+    for row, ids in enumerate(([1, 4, 5, 6, 2], [1, 7, 8, 2])):
+        expected = model.cognition(visual[row : row + 1], torch.tensor([ids]))
+        assert torch.allclose(found[row], expected[0], atol=1e-12)
+
+
+@pytest.mark.parametrize('seed', range(6))
+def test_padding_does_not_matter(model, visual, seed):
+    some = TrainSettings(pruned_layers=3, pruned_tokens=(0.2, 0.5))
+    padded = torch.cat((TEXTS, torch.full((2, 3), PAD)), dim=1)
+    first, second = (
+        pruned_cognition(model, visual, texts, some, np.random.default_rng(seed))
+        for texts in (TEXTS, padded)
+    )
+    assert torch.allclose(first, second, atol=1e-12)
+
+
+def test_what_is_left_out_changes_the_feature_and_gradients_still_flow(model, visual):
+    # Seeds whose draws leave out layers and tokens.
+    some = TrainSettings(pruned_layers=3, pruned_tokens=(0.2, 0.2))
+    dense = pruned_cognition(model, visual, TEXTS, EVERYTHING, np.random.default_rng(0))
+    changed = 0
+    for seed in range(8):
+        source = visual.clone().requires_grad_()
+        found = pruned_cognition(model, source, TEXTS, some, np.random.default_rng(seed))
+        found.square().sum().backward()
+        assert torch.isfinite(source.grad).all() and source.grad.abs().sum() > 0
+        changed += not torch.allclose(found, dense)
+    assert changed >= 5
+
+
+@settings(max_examples=50, deadline=None)
+@given(depth=st.integers(1, 32), most=st.integers(0, 8), seed=st.integers(0, 1000))
+def test_early_layers_always_run_and_at_most_so_many_are_left_out(depth, most, seed):
+    layers = draw_layers(depth, most, np.random.default_rng(seed))
+    assert layers == sorted(set(layers))
+    assert layers[: SCORING_LAYER + 1] == list(range(min(depth, SCORING_LAYER + 1)))
+    assert depth - most <= len(layers) <= depth
+
+
+@settings(max_examples=50, deadline=None)
+@given(patches=st.integers(1, 256), seed=st.integers(0, 1000))
+def test_kept_tokens_lie_in_the_span_or_are_all(patches, seed):
+    keep = draw_tokens(patches, (0.25, 0.5), np.random.default_rng(seed))
+    assert keep == patches or max(1, round(0.25 * patches)) <= keep <= max(1, round(0.5 * patches))

@@ -224,6 +224,30 @@ TABLETOP = CogACTConfig(
 )
 
 
+COGACT_MINI = CogACTConfig(
+    name='cogact-mini',
+    dino=ViTConfig(
+        144, 4, 3, 576, prefix_tokens=5, layer_scale=True, mean=IMAGENET_MEAN, std=IMAGENET_STD
+    ),
+    siglip=ViTConfig(144, 4, 3, 576),
+    llm=LlamaConfig(
+        width=256,
+        layers=24,
+        heads=4,
+        kv_heads=4,
+        mlp_width=704,
+        vocab_size=1024,
+        max_positions=512,
+    ),
+    head=DiTConfig(width=96, depth=2, heads=2),
+    projector_width=256,
+    prompt_template='{instruction}',
+    suffix_ids=(2,),
+)
+"""CogACT-Base's shares of work at a three-hundredth of its size, for measurements on CPUs with
+random weights."""
+
+
 PRISM_DINOSIGLIP_7B = {
     'dino': ViTConfig(
         1024, 24, 16, 4096, prefix_tokens=5, layer_scale=True, mean=IMAGENET_MEAN, std=IMAGENET_STD
@@ -242,6 +266,7 @@ CONFIGS: dict[str, CogACTConfig | OpenVLAConfig] = {
     config.name: config
     for config in (
         TABLETOP,
+        COGACT_MINI,
         _cogact('cogact-small', 384, 6, 4),
         _cogact('cogact-base', 768, 12, 12),
         _cogact('cogact-large', 1024, 24, 16),

@@ -1,0 +1,146 @@
+"""What the user may choose to leave out of a tick; free of torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from efficientvla_ros.acceleration.token_counts import SelectionError, token_counts
+
+LAYERS_METHODS = ('one_shot', 'greedy')
+"""Ranking layers once, as published, or again after each removal."""
+
+TOKENS_METHODS = ('efficientvla', 'fastv', 'random')
+"""Ways to choose visual tokens."""
+
+TOKENS_DIVERSITY = ('key', 'greedy')
+"""What diversity is measured against: key tokens, as published, or everything kept so far."""
+
+TOKENS_ROWS = ('instruction', 'prompt', 'last')
+"""Text positions whose attention scores the visual tokens."""
+
+SCORING_LAYER = 2
+"""Decoder layer after which tokens are dropped; with it the published FLOPs come out."""
+
+
+class AccelerationError(ValueError):
+    """Settings that cannot be used; one line quotes the bad value and says what was expected."""
+
+
+@dataclass(frozen=True)
+class AccelerationConfig:
+    """Settings of all techniques; the default leaves everything off.
+
+    Attributes:
+        layers: decoder layers that run; None is all.
+        layers_method: one of `LAYERS_METHODS`.
+        mlp_ratio: share of the MLP channels that goes, 0 up to but without 1.
+        tokens: visual tokens that stay after the scoring layer; None is all.
+        tokens_method: one of `TOKENS_METHODS`; the other `tokens_` fields but `tokens_rows` are
+            for `efficientvla` alone.
+        tokens_key: key tokens; None takes the published share.
+        tokens_alpha: share of task tokens among those that are not key tokens.
+        tokens_diversity: one of `TOKENS_DIVERSITY`.
+        tokens_hysteresis: bonus of tokens kept at the tick before; 0 is off.
+        tokens_rows: one of `TOKENS_ROWS`.
+        scoring_layer: decoder layer, from 0, whose attention scores the tokens; they are dropped
+            after it.
+        cache_interval: of this many sampling steps the first one runs the diffusion blocks;
+            1 is off.
+        cache_threshold: also run them where the accumulated relative change of their input
+            since they last ran passes this value; 0 is off.
+    """
+
+    layers: int | None = None
+    layers_method: str = 'one_shot'
+    mlp_ratio: float = 0.0
+    tokens: int | None = None
+    tokens_method: str = 'efficientvla'
+    tokens_key: int | None = None
+    tokens_alpha: float = 0.5
+    tokens_diversity: str = 'key'
+    tokens_hysteresis: float = 0.0
+    tokens_rows: str = 'instruction'
+    scoring_layer: int = SCORING_LAYER
+    cache_interval: int = 1
+    cache_threshold: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuses values that fit no model, with an `AccelerationError`."""
+        for name, least in (
+            ('layers', 1),
+            ('tokens', 1),
+            ('tokens_key', 1),
+            ('scoring_layer', 0),
+            ('cache_interval', 1),
+        ):
+            self._check_count(name, least)
+        for name, choices in (
+            ('layers_method', LAYERS_METHODS),
+            ('tokens_method', TOKENS_METHODS),
+            ('tokens_diversity', TOKENS_DIVERSITY),
+            ('tokens_rows', TOKENS_ROWS),
+        ):
+            value = getattr(self, name)
+            if value not in choices:
+                raise AccelerationError(
+                    f'{name} is {value!r}, expected one of {", ".join(choices)}'
+                )
+        for name in ('mlp_ratio', 'tokens_alpha', 'tokens_hysteresis', 'cache_threshold'):
+            self._check_number(name)
+        if not self.mlp_ratio < 1.0:
+            raise AccelerationError(f'mlp_ratio is {self.mlp_ratio!r}, expected below 1')
+        if self.tokens is not None:
+            try:
+                token_counts(self.tokens, self.tokens_key, self.tokens_alpha)
+            except SelectionError as error:
+                raise AccelerationError(str(error)) from error
+
+    @property
+    def dense(self) -> bool:
+        """Whether everything is off."""
+        return (
+            self.layers is None
+            and self.tokens is None
+            and self.mlp_ratio == 0.0
+            and not self.caches
+        )
+
+    @property
+    def caches(self) -> bool:
+        """Whether sampling steps reuse what the diffusion blocks gave before."""
+        return self.cache_interval > 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns a JSON-ready description."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> AccelerationConfig:
+        """Builds settings from some or all of `to_dict`'s output; the rest is off.
+
+        Raises:
+            AccelerationError: a key is unknown or a value cannot be used.
+        """
+        known = [spec.name for spec in fields(cls)]
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise AccelerationError(
+                f'acceleration setting {unknown[0]!r} is unknown, '
+                f'expected one of {", ".join(known)}'
+            )
+        return cls(**values)
+
+    def _check_count(self, name: str, least: int) -> None:
+        value = getattr(self, name)
+        if value is None and name in ('layers', 'tokens', 'tokens_key'):
+            return
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise AccelerationError(f'{name} is {value!r}, expected a whole number from {least}')
+
+    def _check_number(self, name: str) -> None:
+        value = getattr(self, name)
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(value) or value < 0.0:
+            raise AccelerationError(f'{name} is {value!r}, expected a finite number from 0')

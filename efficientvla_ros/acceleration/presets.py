@@ -1,0 +1,72 @@
+"""Settings by name, for every model: published fractions of its own counts; free of torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from efficientvla_ros.acceleration.config import AccelerationConfig, AccelerationError
+from efficientvla_ros.models.config import VLMConfig
+
+PUBLISHED_LAYERS, PUBLISHED_TOKENS = 32, 256
+"""Decoder layers and visual tokens of the model that was published on (CogACT)."""
+
+_MLP_RATIO, _CACHE_INTERVAL = 0.25, 5
+
+
+def _scaled(kept: int, of: int, count: int) -> int:
+    # kept / of of `count`, half a unit up
+    return max(1, math.floor(kept * count / of + 0.5))
+
+
+def _layers(config: VLMConfig, kept: int = 22) -> dict[str, int]:
+    return {'layers': _scaled(kept, PUBLISHED_LAYERS, config.llm.layers)}
+
+
+def _tokens(config: VLMConfig, kept: int = 56, method: str = 'efficientvla') -> dict[str, object]:
+    count = _scaled(kept, PUBLISHED_TOKENS, config.num_patches)
+    return {'tokens': count, 'tokens_method': method}
+
+
+def _whole(config: VLMConfig, layers: int, tokens: int) -> dict[str, object]:
+    return {
+        **_layers(config, layers),
+        **_tokens(config, tokens),
+        'mlp_ratio': _MLP_RATIO,
+        'cache_interval': _CACHE_INTERVAL,
+    }
+
+
+_PRESETS: dict[str, Callable[[VLMConfig], dict]] = {
+    'dense': lambda config: {},
+    'efficientvla': lambda config: _whole(config, 22, 56),
+    'efficientvla_light': lambda config: _whole(config, 28, 112),
+    'layers': _layers,
+    'mlp': lambda config: {'mlp_ratio': _MLP_RATIO},
+    'tokens': _tokens,
+    'cache': lambda config: {'cache_interval': _CACHE_INTERVAL},
+    'layers_mlp': lambda config: {**_layers(config), 'mlp_ratio': _MLP_RATIO},
+    'fastv': lambda config: _tokens(config, method='fastv'),
+    'random': lambda config: _tokens(config, method='random'),
+}
+
+PRESETS = tuple(_PRESETS)
+"""Names: dense; the two whole methods (arXiv 2506.10100, table 1: L22 T56 and L28 T112); then
+single techniques and other token selections at the counts of the first."""
+
+
+def preset(name: str, config: VLMConfig) -> AccelerationConfig:
+    """Settings for one model.
+
+    Args:
+        name: one of `PRESETS`.
+        config: the model's sizes, whose counts are scaled by the published fractions.
+
+    Raises:
+        AccelerationError: the name is unknown.
+    """
+    if name not in _PRESETS:
+        raise AccelerationError(
+            f'acceleration preset {name!r} is unknown, expected one of {", ".join(PRESETS)}'
+        )
+    return AccelerationConfig(**_PRESETS[name](config))

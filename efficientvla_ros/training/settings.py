@@ -82,7 +82,9 @@ class TrainSettings:
         if unknown:
             raise InputError(f'training settings have unknown keys: {", ".join(sorted(unknown))}')
         stages = {name: StageSettings(**values[name]) for name in STAGES if name in values}
-        return cls(**{**values, **stages})
+        # JSON has no tuples.
+        rest = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**{**rest, **stages})
 
 
 WARM_UP_STEPS = 150

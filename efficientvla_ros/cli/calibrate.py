@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -72,12 +73,16 @@ def command(
     plot: Annotated[Path | None, typer.Option(help='Write a picture here (PNG, SVG).')] = None,
 ) -> None:
     """Measure layer importance, MLP and attention channels of a model, and write its profile."""
-    _check_place(data, scoring_layer)
+    _check_options(data, scoring_layer, out)
     from rich.console import Console
     from rich.progress import Progress
 
     from efficientvla_ros.acceleration.calibration import CalibrationSample, calibrate
-    from efficientvla_ros.acceleration.layer_pruning import PruningError, protected_layers
+    from efficientvla_ros.acceleration.layer_pruning import (
+        PruningError,
+        check_keep,
+        protected_layers,
+    )
     from efficientvla_ros.acceleration.profile import ProfileError, save_profile
     from efficientvla_ros.cli.calibrate_tables import print_report
     from efficientvla_ros.evaluation.calibration_report import calibration_report, plot_report
@@ -99,6 +104,8 @@ def command(
         )
         try:
             protected = protected_layers(engine.config.llm.layers, scoring_layer)
+            for count in keep or ():
+                check_keep(engine.config.llm.layers, count, protected)
             bar.update(line, description='frames', completed=0, total=frames)
             topics = {
                 'image_topic': image_topic,
@@ -135,8 +142,8 @@ def command(
         typer.echo(f'plot: {plot}')
 
 
-def _check_place(data: str, scoring_layer: int) -> None:
-    """Refuses unusable data before a large model is loaded."""
+def _check_options(data: str, scoring_layer: int, out: Path) -> None:
+    """Refuses what cannot work before a large model is loaded."""
     if scoring_layer < 0:
         raise InputError(f'--scoring-layer is {scoring_layer}, expected 0 or more')
     folder = Path(data)
@@ -147,6 +154,13 @@ def _check_place(data: str, scoring_layer: int) -> None:
             f'--data {data!r} is not a recording, expected "{SIMULATOR}", a folder made by '
             '`efficientvla record` or a rosbag2 folder with metadata.yaml'
         )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        is_writable = not out.is_dir() and os.access(out.parent, os.W_OK)
+    except OSError:
+        is_writable = False
+    if not is_writable:
+        raise InputError(f'--out {out} cannot be written, expected the path of a file')
 
 
 def _frames(

@@ -127,4 +127,4 @@ def _decode(message: Any, connection: Connection) -> np.ndarray:
     from efficientvla_ros.ros.images import decode_compressed, decode_image
 
     decode = decode_compressed if connection.msgtype == COMPRESSED else decode_image
-    return decode(message, connection.topic)
+    return np.array(decode(message, connection.topic))  # not a view of the message

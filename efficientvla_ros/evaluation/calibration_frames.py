@@ -18,11 +18,11 @@ from efficientvla_ros.types import ActionChunk, InputError, Observation, TickRep
 if TYPE_CHECKING:
     from efficientvla_ros.evaluation.closed_loop import Policy
 
-FRAMES_PER_EPISODE = 4
+_FRAMES_PER_EPISODE, _FEWEST_EPISODES = 4, 8
 SIMULATOR_SEED = 7_000_000
 """First seed of the simulated episodes, far from those of recordings and evaluations."""
 
-_SHARDS = 16
+_SHARDS, _FRAMES_PER_SHARD = 16, 100
 _EXECUTE_STEPS = 3
 _CAMERA_SIZE = 224
 
@@ -43,13 +43,13 @@ class Frame:
 
 
 def demonstration_frames(folder: Path, count: int) -> list[Frame]:
-    """Frames of a recording, evenly spaced over up to 16 of its shards.
+    """Frames of a recording, evenly spaced in 16 of its shards (in more for many frames).
 
     The instruction asks for the object that the expert was after, in all wordings in turn.
 
     Args:
         folder: made by `efficientvla record`.
-        count: how many are wanted; all are returned where there are fewer.
+        count: how many are wanted; there may be fewer where the recording is short.
 
     Raises:
         InputError: the folder holds no such recording, or it is damaged.
@@ -58,7 +58,8 @@ def demonstration_frames(folder: Path, count: int) -> list[Frame]:
     shards = sorted(folder.glob('shard_*.npz'))
     if not shards:
         raise InputError(f'{folder} has no shards, expected a recording with at least one frame')
-    shards = [shards[index] for index in _spread(len(shards), min(_SHARDS, count))]
+    opened = min(len(shards), count, max(_SHARDS, count // _FRAMES_PER_SHARD))
+    shards = [shards[index] for index in _spread(len(shards), opened)]
     frames, first_episode = [], 0
     for shard, wanted in zip(shards, _shares(count, len(shards))):
         try:
@@ -82,6 +83,8 @@ def simulator_frames(
 ) -> list[Frame]:
     """Frames of simulated episodes in which the model acts; up to four of each, evenly spaced.
 
+    There are at least eight episodes where eight frames or more are wanted.
+
     Args:
         policy: the engine that is calibrated.
         count: how many are wanted, at least 1.
@@ -96,6 +99,7 @@ def simulator_frames(
     from efficientvla_ros.simulation.environment import TabletopEnvironment
 
     frames: list[Frame] = []
+    per_episode = max(1, min(_FRAMES_PER_EPISODE, count // _FEWEST_EPISODES))
     watched = _Watched(policy)
     with TabletopEnvironment(_CAMERA_SIZE, _CAMERA_SIZE, task) as environment:
         controller = make_controller()
@@ -104,7 +108,7 @@ def simulator_frames(
             watched.seen.clear()
             start = sample_episode(task, seed + episode)
             run_episode(environment, watched, controller, start, execute_steps=_EXECUTE_STEPS)
-            wanted = min(FRAMES_PER_EPISODE, count - len(frames), len(watched.seen))
+            wanted = min(per_episode, count - len(frames), len(watched.seen))
             for index in _spread(len(watched.seen), wanted):
                 image = next(iter(watched.seen[index].images.values()))
                 frames.append(Frame(image, watched.seen[index].instruction, episode))
@@ -131,9 +135,17 @@ def _recorded_task(folder: Path) -> str:
     try:
         settings = json.loads(path.read_text())
         if settings['format'] == FORMAT and settings['objects'] == list(OBJECTS):
-            return str(settings['task'])
+            task = str(settings['task'])
+            if task in TEMPLATES:
+                return task
+            raise InputError(
+                f'{folder} is a recording of the task {task!r}, '
+                f'expected one of: {", ".join(TEMPLATES)}'
+            )
     except OSError as error:
         raise InputError(f'{path} cannot be read ({error.strerror})') from error
+    except InputError:
+        raise
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f'{path} does not describe a recording, expected "{FORMAT}"') from error
     raise InputError(f'{path} is of another format or other objects, expected "{FORMAT}"')

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from efficientvla_ros.acceleration.token_counts import checked_counts
 from efficientvla_ros.acceleration.token_roles import TASK, UNRANKED
-from efficientvla_ros.acceleration.token_selection import Selection, checked_counts, ranking
+from efficientvla_ros.acceleration.token_selection import Selection, ranking
 
 
 def fastv(relevance: Tensor, keep: int) -> Selection:

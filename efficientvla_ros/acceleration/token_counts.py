@@ -1,4 +1,4 @@
-"""How many of the kept visual tokens are key, task and diversity tokens."""
+"""How many of the kept visual tokens are key, task and diversity tokens; free of torch."""
 
 from __future__ import annotations
 
@@ -44,3 +44,12 @@ def token_counts(keep: int, key: int | None = None, alpha: float = 0.5) -> Token
     # 0.29 * 100 is a little below 29.
     task = math.floor(alpha * (keep - key) + 1e-9)
     return TokenCounts(key, task, keep - key - task)
+
+
+def checked_counts(
+    patches: int, keep: int, key: int | None = None, alpha: float = 0.5
+) -> TokenCounts:
+    """As `token_counts`; also refuses more tokens than there are patches."""
+    if keep > patches:
+        raise SelectionError(f'kept tokens are {keep}, expected at most {patches}')
+    return token_counts(keep, key, alpha)

@@ -12,11 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from efficientvla_ros.acceleration.token_counts import SelectionError
+from efficientvla_ros.acceleration.token_options import ROWS
 from efficientvla_ros.models.kv_cache import LayerCache
 from efficientvla_ros.models.llama import LlamaLayer, Rope, rotate
-
-ROWS = ('instruction', 'prompt', 'last')
-"""Which text positions are asked: the instruction's, all, or the last one (FastV)."""
 
 
 def row_mask(rows: str, prompt_length: int, span: tuple[int, int]) -> Tensor:

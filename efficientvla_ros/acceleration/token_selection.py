@@ -12,10 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from efficientvla_ros.acceleration.token_counts import SelectionError, TokenCounts, token_counts
-
-DIVERSITY_KINDS = ('key', 'greedy')
-"""Against the key tokens at once, as published; or greedy max-min against all that is kept."""
+from efficientvla_ros.acceleration.token_counts import (
+    SelectionError,
+    TokenCounts,
+    checked_counts,
+)
+from efficientvla_ros.acceleration.token_options import DIVERSITY_KINDS
 
 
 class Selection(NamedTuple):
@@ -73,15 +75,6 @@ def select_tokens(
     # `ranked` holds key, task and diversity tokens in this order.
     role = (order >= counts.key).to(torch.uint8) + (order >= counts.key + counts.task)
     return Selection(kept, role)
-
-
-def checked_counts(
-    patches: int, keep: int, key: int | None = None, alpha: float = 0.5
-) -> TokenCounts:
-    """As `token_counts`; also refuses more tokens than there are patches."""
-    if keep > patches:
-        raise SelectionError(f'kept tokens are {keep}, expected at most {patches}')
-    return token_counts(keep, key, alpha)
 
 
 def ranking(scores: Tensor) -> Tensor:

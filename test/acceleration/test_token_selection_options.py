@@ -7,9 +7,10 @@ import torch
 
 from efficientvla_ros.acceleration.token_baselines import fastv, random_tokens
 from efficientvla_ros.acceleration.token_counts import SelectionError
-from efficientvla_ros.acceleration.token_options import TokenOptions, TokenSelector
+from efficientvla_ros.acceleration.token_options import TokenOptions
 from efficientvla_ros.acceleration.token_roles import ROLE_NAMES, TASK, UNRANKED
 from efficientvla_ros.acceleration.token_selection import select_tokens
+from efficientvla_ros.acceleration.token_selector import TokenSelector
 
 PATCHES = 32
 

@@ -44,7 +44,7 @@ def select_tokens(
     """Keeps key tokens (most relevant), task tokens (next) and diversity tokens.
 
     Diversity of a remaining token is 1 - max over key tokens of the cosine between hidden states
-    (arXiv 2506.10100, equation 9). `greedy` instead takes one token after the other, each time
+    (EfficientVLA, arXiv 2506.10100). `greedy` instead takes one token after the other, each time
     the one that is farthest from everything kept so far, task tokens included.
 
     Args:

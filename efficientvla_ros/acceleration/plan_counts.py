@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from efficientvla_ros.acceleration.config import SCORING_LAYER, AccelerationConfig
 from efficientvla_ros.acceleration.layer_pruning import (
     PruningError,
     check_keep,
@@ -12,10 +13,8 @@ from efficientvla_ros.acceleration.layer_pruning import (
 from efficientvla_ros.acceleration.token_counts import SelectionError
 from efficientvla_ros.acceleration.token_options import TokenOptions
 from efficientvla_ros.acceleration.token_selection import checked_counts
+from efficientvla_ros.acceleration.width_pruning import kept_channel_count
 from efficientvla_ros.models.config import CogACTConfig, VLMConfig
-
-SCORING_LAYER = 2
-"""Decoder layer after which tokens are dropped; with it the published FLOPs come out."""
 
 
 class WorkloadError(ValueError):
@@ -77,6 +76,10 @@ class PlanCounts:
             if self.tokens is not None:
                 options = self.tokens
                 checked_counts(config.num_patches, options.keep, options.key, options.alpha)
+                if self.scoring_layer == layers - 1:
+                    raise SelectionError(
+                        f'scoring layer is {layers - 1}, expected one with layers after it'
+                    )
         except (PruningError, SelectionError) as error:
             raise WorkloadError(f'{error}, in model {config.name}') from error
         width = config.llm.mlp_width
@@ -92,3 +95,33 @@ class PlanCounts:
                 f'cache interval is {self.cache_interval}, but model {config.name} has no '
                 'diffusion head'
             )
+
+
+def plan_counts(config: VLMConfig, acceleration: AccelerationConfig) -> PlanCounts:
+    """Counts of what was asked for, as if the model had a calibration profile.
+
+    A cache interval is left out for a model without a diffusion head, as in an execution plan.
+
+    Raises:
+        ValueError: a setting that cannot be used; the message quotes it.
+    """
+    tokens, width = None, None
+    if acceleration.tokens is not None:
+        tokens = TokenOptions(
+            acceleration.tokens,
+            acceleration.tokens_method,
+            acceleration.tokens_key,
+            acceleration.tokens_alpha,
+            acceleration.tokens_diversity,
+            acceleration.tokens_hysteresis,
+            acceleration.tokens_rows,
+        )
+    if acceleration.mlp_ratio > 0:
+        width = kept_channel_count(config.llm.mlp_width, acceleration.mlp_ratio)
+    return PlanCounts(
+        acceleration.layers,
+        tokens,
+        acceleration.scoring_layer,
+        width,
+        acceleration.cache_interval if isinstance(config, CogACTConfig) else 1,
+    )

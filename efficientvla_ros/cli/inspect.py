@@ -35,6 +35,21 @@ def command(
     dtype: Annotated[
         str, typer.Option(help='float32 or bfloat16; the action head is float32 always.')
     ] = 'bfloat16',
+    preset: Annotated[
+        str | None, typer.Option(help='Acceleration, such as efficientvla; dense if not given.')
+    ] = None,
+    layers: Annotated[
+        int | None, typer.Option(help="Decoder layers kept; the preset's if not given.")
+    ] = None,
+    tokens: Annotated[
+        int | None, typer.Option(help="Visual tokens kept; the preset's if not given.")
+    ] = None,
+    mlp_ratio: Annotated[
+        float | None, typer.Option(help="Share of MLP channels cut; the preset's if not given.")
+    ] = None,
+    cache_interval: Annotated[
+        int | None, typer.Option(help="Full sampling steps are this far apart; preset's if none.")
+    ] = None,
     peak_tflops: Annotated[
         float, typer.Option(help='Peak arithmetic of the hardware, 10^12 FLOP/s.')
     ] = 165.0,
@@ -47,23 +62,38 @@ def command(
 ) -> None:
     """Show what a policy takes: parameters, arithmetic, memory, floor time; needs no weights.
 
+    With --preset or counts of its own, show what the plan leaves out, and its cost as this
+    package runs it and as the papers count it.
+
     With --path, verify a checkpoint as well: exit code 0 means that all its tensors are as
     expected, 1 that it has faults, 2 that it cannot be read or an option cannot be used.
     """
-    from efficientvla_ros.acceleration.cost_model import Workload, WorkloadError
+    from efficientvla_ros.acceleration.cost_model import Workload
+    from efficientvla_ros.acceleration.plan_counts import PlanCounts
+    from efficientvla_ros.cli.inspect_plan import chosen_plan, plan_report
     from efficientvla_ros.cli.inspect_report import Hardware, cost_report, verification_report
-    from efficientvla_ros.models.diffusion import ScheduleError
 
     for option, value in (('--peak-tflops', peak_tflops), ('--bandwidth-gbs', bandwidth_gbs)):
         if not value > 0:
             raise InputError(f'{option} is {value:g}, expected more than 0')
     check = None if path is None else _verify(path)
     config = _config(model, check)
+    embedded = _is_embedded(config, check)
+    overrides = {
+        'layers': layers,
+        'tokens': tokens,
+        'mlp_ratio': mlp_ratio,
+        'cache_interval': cache_interval,
+    }
     try:
-        workload = Workload(prompt_tokens, ddim_steps, guidance, dtype)
+        plan = chosen_plan(config, preset, overrides)
+        counts = PlanCounts() if plan is None else plan.counts
+        workload = Workload(prompt_tokens, ddim_steps, guidance, dtype, plan=counts)
         hardware = Hardware(peak_tflops, bandwidth_gbs)
-        report = cost_report(config, workload, hardware, _is_embedded(config, check))
-    except (WorkloadError, ScheduleError) as error:
+        report = cost_report(config, workload, hardware, embedded)
+        if plan is not None:
+            report['plan'] = plan_report(config, workload, hardware, embedded, plan)
+    except ValueError as error:
         raise InputError(str(error)) from error
     if check is not None:
         report['checkpoint'] = verification_report(path, check, config if model else None)

@@ -42,7 +42,7 @@ def cost_report(
     hardware: Hardware,
     embedded: bool = False,
 ) -> dict[str, Any]:
-    """Counts a tick as this package runs it, beside what the original code would run.
+    """Counts a tick as this package runs it, beside the dense plan and the original code.
 
     Args:
         config: sizes.
@@ -55,13 +55,14 @@ def cost_report(
     """
     from efficientvla_ros.acceleration.cost import Component
     from efficientvla_ros.acceleration.cost_model import tick_cost
-    from efficientvla_ros.models.layout import released_parameters
+    from efficientvla_ros.acceleration.plan_counts import PlanCounts
 
     cost = tick_cost(config, workload)
-    original = tick_cost(config, replace(workload, original=True))
-    ours = {part.name: part for part in cost.components}
-    needed = {name: part.parameters for name, part in ours.items()}
-    in_file = needed if embedded else released_parameters(config)
+    dense = tick_cost(config, replace(workload, plan=PlanCounts()))
+    original = tick_cost(config, replace(workload, plan=PlanCounts(), original=True))
+    ours, whole = ({part.name: part for part in each.components} for each in (cost, dense))
+    in_file = file_parameters(config, embedded)
+    nothing = Component('', 0, 0, 0, ())
     return {
         'schema': SCHEMA,
         'model': config.name,
@@ -76,9 +77,8 @@ def cost_report(
         'components': [
             {
                 'parameters_in_file': in_file.get(part.name, 0),
-                **_component(
-                    ours.get(part.name, Component(part.name, 0, 0, 0, ())), part, hardware
-                ),
+                **_component(ours.get(part.name, nothing), part, hardware),
+                'dense_macs': whole.get(part.name, nothing).macs,
             }
             for part in original.components
         ],
@@ -87,6 +87,8 @@ def cost_report(
             'parameters': cost.parameters,
             'macs': cost.macs,
             'flops': cost.flops,
+            'dense_macs': dense.macs,
+            'dense_floor_s': dense.floor_seconds(*hardware.rates),
             'original_macs': original.macs,
             'original_macs_needed': _needed_macs(original),
             'bytes_read': cost.bytes_read,
@@ -94,10 +96,21 @@ def cost_report(
         },
         'memory': {
             'weight_bytes': cost.weight_bytes,
+            'dense_weight_bytes': dense.weight_bytes,
             'cache_bytes': cost.cache_bytes,
             'activation_bytes': cost.activation_bytes,
         },
     }
+
+
+def file_parameters(config: CogACTConfig | OpenVLAConfig, embedded: bool) -> dict[str, int]:
+    """Parameters in the model's file by component; arguments as for `cost_report`."""
+    from efficientvla_ros.acceleration.cost_model import Workload, tick_cost
+    from efficientvla_ros.models.layout import released_parameters
+
+    if not embedded:
+        return released_parameters(config)
+    return {part.name: part.parameters for part in tick_cost(config, Workload(2)).components}
 
 
 def _settings(workload: Workload) -> dict[str, Any]:

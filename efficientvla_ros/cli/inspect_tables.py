@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+
+Cell = Callable[[dict[str, Any]], str]
 
 _PLAIN_WIDTH = 110
 _FAULTS = {
@@ -30,20 +32,34 @@ def console() -> Console:
 def print_cost(screen: Console, report: dict[str, Any]) -> None:
     """Prints what a tick takes, by component and in all."""
     total, memory, hardware = report['total'], report['memory'], report['hardware']
-    screen.print(_heading(report), markup=False)
+    plan = report.get('plan')
+    heading = [_heading(report)]
+    if plan is not None:
+        heading += [_kept(plan), *plan['notes']]
+    _print_lines(screen, heading)
     screen.print(_component_table(screen, report))
-    spared = 1 - total['macs'] / total['original_macs']
     floor, rates = total['floor_s'], f'{hardware["tflops"]:g} TFLOP/s and {hardware["gbs"]:g} GB/s'
+    work = f'a tick: {_giga(total["macs"])} GMAC = {_giga(total["flops"])} GFLOP'
+    if plan is None:
+        spared = 1 - total['macs'] / total['original_macs']
+        work += (
+            f'; the original code runs {_giga(total["original_macs"])} GMAC, {spared:.1%} of them '
+            f'without effect on the result ({_giga(total["original_macs_needed"])} GMAC without '
+            'lm_head and unused blocks)'
+        )
+    else:
+        work += f', {total["macs"] / total["dense_macs"]:.1%} of the dense plan'
+    dense = '' if plan is None else f' (dense {_bytes(memory["dense_weight_bytes"])})'
     lines = [
-        f'a tick: {_giga(total["macs"])} GMAC = {_giga(total["flops"])} GFLOP; the original code '
-        f'runs {_giga(total["original_macs"])} GMAC, {spared:.1%} of them without effect on the '
-        f'result ({_giga(total["original_macs_needed"])} GMAC without lm_head and unused blocks)',
-        f'memory: weights {_bytes(memory["weight_bytes"])}, kept keys and values '
+        work,
+        f'memory: weights {_bytes(memory["weight_bytes"])}{dense}, kept keys and values '
         f'{_bytes(memory["cache_bytes"])}, activations about {_bytes(memory["activation_bytes"])}',
         f'floor at {rates}: {_number(1e3 * floor)} ms, at most {1 / floor:.0f} ticks per second',
     ]
-    for line in lines:
-        screen.print(line, markup=False, soft_wrap=True)
+    _print_lines(screen, lines)
+    if plan is not None:
+        screen.print()
+        screen.print(_convention_table(screen, plan['conventions']))
 
 
 def print_verification(screen: Console, check: dict[str, Any]) -> None:
@@ -64,6 +80,10 @@ def print_verification(screen: Console, check: dict[str, Any]) -> None:
         lines += [f'{label}: {len(faults)}'] if faults else []
         lines += [f'  {fault}' for fault in faults]
     lines += ['all tensors are as expected' if check['good'] else 'this checkpoint has faults', '']
+    _print_lines(screen, lines)
+
+
+def _print_lines(screen: Console, lines: list[str]) -> None:
     for line in lines:
         screen.print(line, markup=False, soft_wrap=True)
 
@@ -86,17 +106,54 @@ def _heading(report: dict[str, Any]) -> str:
     )
 
 
+def _kept(plan: dict[str, Any]) -> str:
+    """What is left of the model, as far as something is left out."""
+    labels = {
+        'layers': 'decoder layers',
+        'visual_tokens': f'visual tokens after layer {plan["scoring_layer"]}',
+        'mlp_channels': 'MLP channels',
+        'sampling_steps': 'sampling steps in full',
+    }
+    parts = [
+        f'{some} of {every} {labels[name]}'
+        for name, (some, every) in plan['kept'].items()
+        if some < every
+    ]
+    return f'{plan["preset"] or "own plan"}: {", ".join(parts) or "nothing left out"}'
+
+
 def _component_table(screen: Console, report: dict[str, Any]) -> Table:
+    left_out = ('dense, GMAC',) if report.get('plan') is None else ('original, GMAC',)
+    rows = (*report['components'], {'name': 'total', 'bound_by': '', **report['total']})
+    return _table(screen, _COLUMNS, rows, ('component', 'bound by'), left_out)
+
+
+def _convention_table(screen: Console, conventions: list[dict[str, Any]]) -> Table:
+    rows = [
+        {'convention': convention, 'plan': plan, **convention[plan]}
+        for convention in conventions
+        for plan in ('dense', 'plan')
+    ]
+    return _table(screen, _CONVENTION_COLUMNS, rows, ('counted as', 'plan'))
+
+
+def _table(
+    screen: Console,
+    cells: dict[str, Cell],
+    rows: Sequence[dict[str, Any]],
+    texts: Collection[str],
+    left_out: Collection[str] = (),
+) -> Table:
     # No frame where the output is read by another program or kept in a file; on a narrow
     # terminal no frame and fewer columns rather than cut numbers.
     wide = screen.width >= _PLAIN_WIDTH
+    left_out = (*left_out, *(() if wide else _WIDE_ONLY))
     table = Table(box=SIMPLE if screen.is_terminal and wide else None, pad_edge=False)
-    columns = [column for column in _COLUMNS if wide or column not in _WIDE_ONLY]
-    for title in columns:
-        text = title in ('component', 'bound by')
-        table.add_column(title, justify='left' if text else 'right', no_wrap=True)
-    for part in (*report['components'], {'name': 'total', 'bound_by': '', **report['total']}):
-        table.add_row(*(_COLUMNS[title](part) for title in columns))
+    shown = [title for title in cells if title not in left_out]
+    for title in shown:
+        table.add_column(title, justify='left' if title in texts else 'right', no_wrap=True)
+    for row in rows:
+        table.add_row(*(cells[title](row) for title in shown))
     return table
 
 
@@ -117,7 +174,11 @@ def _bytes(value: float) -> str:
     return f'{value:.0f} B'
 
 
-_COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+def _operations(row: dict[str, Any]) -> str:
+    return f'{_giga(row["operations"])} G{row["convention"]["unit"]}'
+
+
+_COLUMNS: dict[str, Cell] = {
     'component': lambda part: part['name'],
     'in file, M': lambda part: _number(part['parameters_in_file'] / 1e6),
     'needed, M': lambda part: _number(part['parameters'] / 1e6),
@@ -126,8 +187,22 @@ _COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     'read': lambda part: _bytes(part['bytes_read']),
     'floor, ms': lambda part: _number(1e3 * part['floor_s']),
     'bound by': lambda part: part['bound_by'],
+    'dense, GMAC': lambda part: _giga(part['dense_macs']),
     'original, GMAC': lambda part: _giga(part['original_macs']),
 }
 """Title -> cell of a component, or of the total."""
+
+_CONVENTION_COLUMNS: dict[str, Cell] = {
+    'counted as': lambda row: row['convention']['label'] if row['plan'] == 'dense' else '',
+    'plan': lambda row: row['plan'],
+    'params, M': lambda row: _number(row['parameters'] / 1e6),
+    'operations': _operations,
+    'of dense': lambda row: (
+        '100 %' if row['plan'] == 'dense' else f'{100 * row["convention"]["share"]:.1f} %'
+    ),
+    'read': lambda row: _bytes(row['bytes_read']),
+    'floor, ms': lambda row: _number(1e3 * row['floor_s']),
+}
+"""Title -> cell of a plan in a convention."""
 
 _WIDE_ONLY = ('GFLOP', 'bound by')

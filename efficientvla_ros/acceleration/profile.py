@@ -161,8 +161,9 @@ class CalibrationProfile:
             )
 
 
-def save_profile(profile: CalibrationProfile, path: Path) -> None:
+def save_profile(profile: CalibrationProfile, path: str | Path) -> None:
     """Writes a profile; a reader sees the old file or the whole new one."""
+    path = Path(path)
     tensors = {name: getattr(profile, name).contiguous() for name in _SHAPES}
     metadata = {name: getattr(profile, name) for name in _TEXTS}
     metadata |= {'format': FORMAT, 'fingerprint': profile.fingerprint.to_json()}
@@ -173,7 +174,7 @@ def save_profile(profile: CalibrationProfile, path: Path) -> None:
     os.replace(partial, path)
 
 
-def load_profile(path: Path, model: PrismaticVLM | None = None) -> CalibrationProfile:
+def load_profile(path: str | Path, model: PrismaticVLM | None = None) -> CalibrationProfile:
     """Reads a profile.
 
     Args:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from calibration_helpers import random_samples, small_policy
+from small_models import tiny_openvla
 
 from efficientvla_ros.acceleration.calibration import (
     ActivationRecorder,
@@ -182,3 +183,14 @@ def test_a_frame_with_activations_that_are_not_finite_is_named():
     model.llm_backbone.llm.model.embed_tokens.weight[7] = float('nan')
     with pytest.raises(ProfileError, match='frame 1 gives activations that are not finite'):
         calibrate(model, samples, source='random')
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_a_policy_that_writes_tokens_is_measured_on_its_prompt(dtype):
+    model, samples = tiny_openvla(kv_heads=2).to(dtype), random_samples(2)
+    profile = calibrate(model, samples, source='random', greedy_protected=(0,))
+    expected = naive_statistics(model, samples)
+    rtol = 1e-4 if dtype == torch.float32 else 5e-2
+    np.testing.assert_allclose(profile.mlp_mean_square, expected['mlp_mean_square'], rtol=rtol)
+    assert profile.attention_mean_square.shape == (3, 64)
+    assert sorted(profile.greedy_order.tolist()) == [1, 2]

@@ -33,11 +33,8 @@ def print_report(report: dict[str, Any], frames: int) -> None:
         markup=False,
     )
     for selection in report['selections']:
-        greedy = selection.get('greedy_kept')
-        same = ', greedy the same' if greedy == selection['kept'] else f', greedy keeps {greedy}'
         screen.print(
-            f'keep {selection["keep"]}: layers {selection["removed"]} go'
-            + (same if greedy is not None else ''),
+            f'keep {selection["keep"]}: layers {selection["removed"]} go{_greedy(selection)}',
             markup=False,
         )
     mean = sum(report['mlp']['score_removed']) / len(report['mlp']['score_removed'])
@@ -45,6 +42,16 @@ def print_report(report: dict[str, Any], frames: int) -> None:
         f'{report["mlp"]["ratio"]:.0%} of the MLP channels hold {mean:.1%} of the channel score',
         markup=False,
     )
+
+
+def _greedy(selection: dict[str, Any]) -> str:
+    kept = selection.get('greedy_kept')
+    if kept is None:
+        return ''
+    if kept == selection['kept']:
+        return '; measured anew after each removal, the same'
+    removed = sorted({*selection['kept'], *selection['removed']} - set(kept))
+    return f'; measured anew after each removal, {removed}'
 
 
 def _ranking(report: dict[str, Any]) -> Table:

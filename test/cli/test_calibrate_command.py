@@ -70,6 +70,10 @@ def test_a_recording_gives_a_profile_a_report_and_a_picture(
 
     assert '10 frames of 10 episodes from demonstrations' in shown.out
     assert f'keep 9: layers {selection["removed"]} go' in shown.out
+    greedy_removed = sorted(set(range(12)) - set(selection['greedy_kept']))
+    is_same = greedy_removed == selection['removed']
+    anew = 'the same' if is_same else greedy_removed
+    assert f'go; measured anew after each removal, {anew}' in shown.out
     assert 'goes at 9' in shown.out
     assert "Kendall's tau" in shown.out
     assert f'profile: {out}' in shown.out

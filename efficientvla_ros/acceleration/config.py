@@ -6,19 +6,16 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from efficientvla_ros.acceleration.token_counts import SelectionError, token_counts
+from efficientvla_ros.acceleration.token_counts import SelectionError
+from efficientvla_ros.acceleration.token_options import (
+    DIVERSITY_KINDS,
+    METHODS,
+    ROWS,
+    TokenOptions,
+)
 
 LAYERS_METHODS = ('one_shot', 'greedy')
 """Ranking layers once, as published, or again after each removal."""
-
-TOKENS_METHODS = ('efficientvla', 'fastv', 'random')
-"""Ways to choose visual tokens."""
-
-TOKENS_DIVERSITY = ('key', 'greedy')
-"""What diversity is measured against: key tokens, as published, or everything kept so far."""
-
-TOKENS_ROWS = ('instruction', 'prompt', 'last')
-"""Text positions whose attention scores the visual tokens."""
 
 SCORING_LAYER = 2
 """Decoder layer after which tokens are dropped; with it the published FLOPs come out."""
@@ -37,19 +34,19 @@ class AccelerationConfig:
         layers_method: one of `LAYERS_METHODS`.
         mlp_ratio: share of the MLP channels that goes, 0 up to but without 1.
         tokens: visual tokens that stay after the scoring layer; None is all.
-        tokens_method: one of `TOKENS_METHODS`; the other `tokens_` fields but `tokens_rows` are
-            for `efficientvla` alone.
+        tokens_method: one of `token_options.METHODS`; the further fields are for
+            `efficientvla`.
         tokens_key: key tokens; None takes the published share.
         tokens_alpha: share of task tokens among those that are not key tokens.
-        tokens_diversity: one of `TOKENS_DIVERSITY`.
+        tokens_diversity: one of `token_options.DIVERSITY_KINDS`.
         tokens_hysteresis: bonus of tokens kept at the tick before; 0 is off.
-        tokens_rows: one of `TOKENS_ROWS`.
+        tokens_rows: one of `token_options.ROWS`.
         scoring_layer: decoder layer, from 0, whose attention scores the tokens; they are dropped
             after it.
         cache_interval: of this many sampling steps the first one runs the diffusion blocks;
             1 is off.
-        cache_threshold: also run them where the accumulated relative change of their input
-            since they last ran passes this value; 0 is off.
+        cache_threshold: with an interval, also run them where the accumulated relative change of
+            their input since they last ran passes this value; 0 is off.
     """
 
     layers: int | None = None
@@ -78,9 +75,9 @@ class AccelerationConfig:
             self._check_count(name, least)
         for name, choices in (
             ('layers_method', LAYERS_METHODS),
-            ('tokens_method', TOKENS_METHODS),
-            ('tokens_diversity', TOKENS_DIVERSITY),
-            ('tokens_rows', TOKENS_ROWS),
+            ('tokens_method', METHODS),
+            ('tokens_diversity', DIVERSITY_KINDS),
+            ('tokens_rows', ROWS),
         ):
             value = getattr(self, name)
             if value not in choices:
@@ -91,11 +88,10 @@ class AccelerationConfig:
             self._check_number(name)
         if not self.mlp_ratio < 1.0:
             raise AccelerationError(f'mlp_ratio is {self.mlp_ratio!r}, expected below 1')
-        if self.tokens is not None:
-            try:
-                token_counts(self.tokens, self.tokens_key, self.tokens_alpha)
-            except SelectionError as error:
-                raise AccelerationError(str(error)) from error
+        try:
+            self.token_options  # noqa: B018 - refuses counts that do not go together
+        except SelectionError as error:
+            raise AccelerationError(str(error)) from error
 
     @property
     def dense(self) -> bool:
@@ -105,6 +101,21 @@ class AccelerationConfig:
             and self.tokens is None
             and self.mlp_ratio == 0.0
             and not self.caches
+        )
+
+    @property
+    def token_options(self) -> TokenOptions | None:
+        """How visual tokens are chosen; None keeps all."""
+        if self.tokens is None:
+            return None
+        return TokenOptions(
+            keep=self.tokens,
+            method=self.tokens_method,
+            key=self.tokens_key,
+            alpha=self.tokens_alpha,
+            diversity=self.tokens_diversity,
+            hysteresis=self.tokens_hysteresis,
+            rows=self.tokens_rows,
         )
 
     @property

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from efficientvla_ros.models.dit import DiT
+from efficientvla_ros.models.dit import DiT, Stack
 
 
 class ScheduleError(ValueError):
@@ -128,12 +128,14 @@ class DiffusionSampler:
         if guidance > 1.0:
             self._free = self._times + head.z_embedder(head.z_embedder.uncondition)
 
-    def __call__(self, cognition: Tensor, noise: Tensor) -> Tensor:
+    def __call__(self, cognition: Tensor, noise: Tensor, stack: Stack | None = None) -> Tensor:
         """Draws one chunk for each cognition feature.
 
         Args:
             cognition: features [B, condition_width]; cast to the head's type.
             noise: initial noise [B, horizon, action_dim] of the head's type.
+            stack: called once a step, in order, in the place of the head's blocks; with
+                guidance its tokens are the conditional half, then the unconditional one.
 
         Returns:
             Normalised actions [B, horizon, action_dim], not clipped.
@@ -142,11 +144,12 @@ class DiffusionSampler:
         condition = self._times + self._head.z_embedder(cognition.to(self._dtype))
         if self._free is not None:
             condition = torch.cat((condition, self._free.expand(-1, batch, -1)), dim=1)
+        head = partial(self._head.denoise, stack=stack)
         x = noise
         for tokens, (a, b) in zip(condition, self._coefficients):  # tokens [B or 2B, D]
             if self._free is None:
-                predicted = self._head.denoise(x, tokens)
+                predicted = head(x, tokens)
             else:
-                predicted = guided(self._head.denoise, x, tokens, self.guidance)
+                predicted = guided(head, x, tokens, self.guidance)
             x = a * x + b * predicted
         return x

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,9 @@ from efficientvla_ros.models.vision import Attention, Mlp
 
 _NORM_EPS = 1e-6
 _FREQUENCIES = 128
+
+Stack = Callable[[Tensor], Tensor]
+"""Maps embedded tokens [N, 1 + horizon, width] to those that the final layer reads."""
 
 
 class LinearEmbedder(nn.Module):
@@ -112,13 +116,27 @@ class DiT(nn.Module):
         """
         return self.denoise(x, self.t_embedder(t) + self.z_embedder(z))
 
-    def denoise(self, x: Tensor, condition: Tensor) -> Tensor:
-        """The same with the condition token [N, width] already embedded."""
+    def denoise(self, x: Tensor, condition: Tensor, stack: Stack | None = None) -> Tensor:
+        """The same with the condition token [N, width] already embedded.
+
+        Args:
+            x: noisy actions [N, horizon, action_dim].
+            condition: sum of the embedded time and cognition feature [N, width].
+            stack: runs in the place of `run_blocks`.
+
+        Returns:
+            Predicted noise [N, horizon, action_dim].
+        """
         tokens = torch.cat((condition.unsqueeze(1), self.x_embedder(x)), dim=1)
         tokens = tokens + self.positional_embedding
+        tokens = self.run_blocks(tokens) if stack is None else stack(tokens)
+        return self.final_layer(tokens)[:, 1:]
+
+    def run_blocks(self, tokens: Tensor) -> Tensor:
+        """All blocks on embedded tokens [N, 1 + horizon, width]."""
         for block in self.blocks:
             tokens = block(tokens)
-        return self.final_layer(tokens)[:, 1:]
+        return tokens
 
 
 class ActionModel(nn.Module):

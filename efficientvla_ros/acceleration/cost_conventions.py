@@ -43,9 +43,9 @@ class Convention:
     flops_per_mac: int
 
 
-OURS = Convention('ours', 'what runs: 2 x MAC', None, 2)
-EFFICIENTVLA = Convention('efficientvla', 'EfficientVLA: 2 x MAC, whole model', 23, 2)
-ECOVLA = Convention('ecovla', 'EcoVLA: MAC, decoder layers', 20, 1)
+OURS = Convention('ours', 'what runs', None, 2)
+EFFICIENTVLA = Convention('efficientvla', 'EfficientVLA: whole model', 23, 2)
+ECOVLA = Convention('ecovla', 'EcoVLA: decoder layers', 20, 1)
 CONVENTIONS = (OURS, EFFICIENTVLA, ECOVLA)
 
 

@@ -50,6 +50,21 @@ def command(
     cache_interval: Annotated[
         int | None, typer.Option(help="Full sampling steps are this far apart; preset's if none.")
     ] = None,
+    image: Annotated[
+        Path | None, typer.Option(help='Instead: show which visual tokens of this picture stay.')
+    ] = None,
+    instruction: Annotated[
+        str | None, typer.Option(help='With --image: what the policy is asked to do.')
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help='With --image: PNG to write.', dir_okay=False)
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help='With --image: folder with tokenizer.json.')
+    ] = None,
+    unnorm_key: Annotated[
+        str | None, typer.Option(help='With --image: data set whose statistics are used.')
+    ] = None,
     peak_tflops: Annotated[
         float, typer.Option(help='Peak arithmetic of the hardware, 10^12 FLOP/s.')
     ] = 165.0,
@@ -65,11 +80,15 @@ def command(
     With --preset or counts of its own, show what the plan leaves out, and its cost as this
     package runs it and as the papers count it.
 
+    With --image, run the policy once (this needs weights) and write a picture of the visual
+    tokens that it keeps.
+
     With --path, verify a checkpoint as well: exit code 0 means that all its tensors are as
     expected, 1 that it has faults, 2 that it cannot be read or an option cannot be used.
     """
     from efficientvla_ros.acceleration.cost_model import Workload
     from efficientvla_ros.acceleration.plan_counts import PlanCounts
+    from efficientvla_ros.cli.inspect_image import show_tokens
     from efficientvla_ros.cli.inspect_plan import chosen_plan, plan_report
     from efficientvla_ros.cli.inspect_report import Hardware, cost_report, verification_report
 
@@ -85,8 +104,9 @@ def command(
         'mlp_ratio': mlp_ratio,
         'cache_interval': cache_interval,
     }
+    default = None if image is None else 'efficientvla'
     try:
-        plan = chosen_plan(config, preset, overrides)
+        plan = chosen_plan(config, preset or default, overrides)
         counts = PlanCounts() if plan is None else plan.counts
         workload = Workload(prompt_tokens, ddim_steps, guidance, dtype, plan=counts)
         hardware = Hardware(peak_tflops, bandwidth_gbs)
@@ -95,6 +115,11 @@ def command(
             report['plan'] = plan_report(config, workload, hardware, embedded, plan)
     except ValueError as error:
         raise InputError(str(error)) from error
+    if image is not None:
+        source = config.name if path is None else str(path)
+        options = {'model': source, 'tokenizer': tokenizer, 'unnorm_key': unnorm_key}
+        show_tokens(image, instruction, out, plan, json_file, **options)
+        return
     if check is not None:
         report['checkpoint'] = verification_report(path, check, config if model else None)
     _write(report, json_file)

@@ -125,7 +125,7 @@ def _kept(plan: dict[str, Any]) -> str:
 def _component_table(screen: Console, report: dict[str, Any]) -> Table:
     left_out = ('dense, GMAC',) if report.get('plan') is None else ('original, GMAC',)
     rows = (*report['components'], {'name': 'total', 'bound_by': '', **report['total']})
-    return _table(screen, _COLUMNS, rows, ('component', 'bound by'), left_out)
+    return _table(screen, _COLUMNS, rows, ('component', 'bound by'), _WIDE_ONLY, left_out)
 
 
 def _convention_table(screen: Console, conventions: list[dict[str, Any]]) -> Table:
@@ -134,7 +134,7 @@ def _convention_table(screen: Console, conventions: list[dict[str, Any]]) -> Tab
         for convention in conventions
         for plan in ('dense', 'plan')
     ]
-    return _table(screen, _CONVENTION_COLUMNS, rows, ('counted as', 'plan'))
+    return _table(screen, _CONVENTION_COLUMNS, rows, ('counted as', 'plan'), ('read',))
 
 
 def _table(
@@ -142,12 +142,13 @@ def _table(
     cells: dict[str, Cell],
     rows: Sequence[dict[str, Any]],
     texts: Collection[str],
+    wide_only: Collection[str],
     left_out: Collection[str] = (),
 ) -> Table:
     # No frame where the output is read by another program or kept in a file; on a narrow
     # terminal no frame and fewer columns rather than cut numbers.
     wide = screen.width >= _PLAIN_WIDTH
-    left_out = (*left_out, *(() if wide else _WIDE_ONLY))
+    left_out = (*left_out, *(() if wide else wide_only))
     table = Table(box=SIMPLE if screen.is_terminal and wide else None, pad_edge=False)
     shown = [title for title in cells if title not in left_out]
     for title in shown:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from efficientvla_ros.acceleration.config import SCORING_LAYER
 from efficientvla_ros.types import InputError
 
 if TYPE_CHECKING:
     from efficientvla_ros.evaluation.calibration_frames import Frame
+    from efficientvla_ros.models.config import VLMConfig
     from efficientvla_ros.runtime.engine import Engine
 
 SIMULATOR = 'simulator'
@@ -38,11 +40,14 @@ def command(
     ] = False,
     keep: Annotated[
         list[int] | None,
-        typer.Option(help='Layers to keep, for the report; can be given more than once.'),
+        typer.Option(
+            help='Layers to keep, for the report; can be given more than once. The published '
+            'fractions if not given.'
+        ),
     ] = None,
     scoring_layer: Annotated[
         int, typer.Option(help='Layer that scores tokens; it and those before it stay.')
-    ] = 2,
+    ] = SCORING_LAYER,
     image_topic: Annotated[
         str | None, typer.Option(help='Of a rosbag2 recording; the only one if not given.')
     ] = None,
@@ -104,7 +109,8 @@ def command(
         )
         try:
             protected = protected_layers(engine.config.llm.layers, scoring_layer)
-            for count in keep or ():
+            counts = keep or _published_counts(engine.config, len(protected))
+            for count in counts:
                 check_keep(engine.config.llm.layers, count, protected)
             bar.update(line, description='frames', completed=0, total=frames)
             topics = {
@@ -129,7 +135,7 @@ def command(
             )
         except (PruningError, ProfileError) as error:
             raise InputError(str(error)) from error
-    report = calibration_report(profile, scoring_layer=scoring_layer, keep=keep, seed=seed)
+    report = calibration_report(profile, scoring_layer=scoring_layer, keep=counts, seed=seed)
     save_profile(profile, out)
     print_report(report, frames)
     typer.echo(f'profile: {out}')
@@ -161,6 +167,14 @@ def _check_options(data: str, scoring_layer: int, out: Path) -> None:
         is_writable = False
     if not is_writable:
         raise InputError(f'--out {out} cannot be written, expected the path of a file')
+
+
+def _published_counts(config: VLMConfig, least: int) -> list[int]:
+    """Layers that the published presets keep of a model, where they are `least` or more."""
+    from efficientvla_ros.acceleration.presets import preset
+
+    found = {preset(name, config).layers for name in ('efficientvla', 'efficientvla_light')}
+    return sorted(count for count in found if count >= least)
 
 
 def _frames(

@@ -21,21 +21,14 @@ if TYPE_CHECKING:
     from efficientvla_ros.acceleration.profile import CalibrationProfile
 
 SCHEMA = 'efficientvla_ros/calibration_report/1'
-PUBLISHED_KEEP, PUBLISHED_LAYERS = (22, 28), 32
 _MLP_RATIO = 0.25
-
-
-def published_counts(layers: int) -> tuple[int, ...]:
-    """The published numbers of layers, 22 and 28 of 32, for a decoder of another depth."""
-    return tuple((2 * keep * layers + PUBLISHED_LAYERS) // (2 * PUBLISHED_LAYERS)
-                 for keep in PUBLISHED_KEEP)  # fmt: skip
 
 
 def calibration_report(
     profile: CalibrationProfile,
     *,
     scoring_layer: int,
-    keep: Sequence[int] | None = None,
+    keep: Sequence[int],
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -45,7 +38,7 @@ def calibration_report(
         profile: what was measured.
         scoring_layer: the layer that scores tokens; it and those before it are protected, and
             so is the last layer.
-        keep: counts of layers to look at; None takes the published ones for this depth.
+        keep: counts of layers to look at.
         resamples: draws of the bootstrap.
         seed: of the draws.
 
@@ -57,9 +50,6 @@ def calibration_report(
     """
     try:
         protected = protected_layers(profile.layers, scoring_layer)
-        if keep is None:
-            least = len(protected)
-            keep = [count for count in published_counts(profile.layers) if count >= least]
         for count in keep:
             check_keep(profile.layers, count, protected)
     except PruningError as error:

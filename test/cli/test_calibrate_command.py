@@ -91,6 +91,9 @@ def test_the_table_lists_layers_from_the_least_important(recording, tmp_path, mo
     assert values == sorted(values)
     protected = {int(row[1]) for row in ranked if 'protected' in row}
     assert protected == {0, 1, 2, 11}
+    # The published 22 and 28 of 32 layers.
+    assert any(row[:2] == ['keep', '8:'] for row in rows)
+    assert any(row[:2] == ['keep', '11:'] for row in rows)
 
 
 def test_fewer_frames_than_asked_for_are_said(recording, tmp_path, monkeypatch, capsys):

@@ -130,8 +130,11 @@ def _language(config: VLMConfig, workload: Workload) -> Iterator[Component]:
             read += _cache_bytes(config, workload, part, step)
         passes.append(Pass('decoding step', work, work.weights * size, read))
     # Widest in the MLP: embeddings, the layer's input, the output of attention, the residual
-    # stream, its norm; SiLU of the gate, up, and their product. Scoring tokens takes less.
-    alive = tokens * (5 * llm.width + 3 * workload.plan.kept_channels(config))
+    # stream, its norm; SiLU of the gate, up, and their product. The layer that scores tokens
+    # still has its queries, keys and values then.
+    scores = workload.plan.tokens is not None and workload.plan.tokens.needs_scores
+    channels = workload.plan.kept_channels(config)
+    alive = tokens * ((8 if scores else 5) * llm.width + 3 * channels)
     yield Component('llm', held, size, alive * size, tuple(passes))
 
     if original or steps:

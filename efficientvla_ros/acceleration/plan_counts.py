@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from efficientvla_ros.acceleration.config import SCORING_LAYER, AccelerationConfig
+from efficientvla_ros.acceleration.feature_cache import full_steps
 from efficientvla_ros.acceleration.layer_pruning import (
     PruningError,
     check_keep,
     protected_layers,
 )
-from efficientvla_ros.acceleration.token_counts import SelectionError
+from efficientvla_ros.acceleration.token_counts import SelectionError, checked_counts
 from efficientvla_ros.acceleration.token_options import TokenOptions
-from efficientvla_ros.acceleration.token_selection import checked_counts
 from efficientvla_ros.acceleration.width_pruning import kept_channel_count
 from efficientvla_ros.models.config import CogACTConfig, VLMConfig
 
@@ -42,13 +42,12 @@ class PlanCounts:
 
     @property
     def dense(self) -> bool:
-        """Whether nothing is left out."""
-        kept = (self.layers, self.tokens, self.mlp_width)
-        return kept == (None, None, None) and self.cache_interval == 1
+        """Whether nothing is asked to be left out."""
+        return self == PlanCounts(scoring_layer=self.scoring_layer)
 
     def full_steps(self, steps: int) -> int:
         """Sampling steps that run the diffusion blocks: 0, N, 2 N and so on."""
-        return -(-steps // self.cache_interval)
+        return len(full_steps(steps, self.cache_interval))
 
     def kept_layers(self, config: VLMConfig) -> int:
         """Decoder layers that run."""
@@ -70,15 +69,16 @@ class PlanCounts:
         """
         layers = config.llm.layers
         try:
-            if self.layers is not None or self.tokens is not None:
+            if self.layers not in (None, layers):
                 protected = protected_layers(layers, self.scoring_layer)
-                check_keep(layers, self.kept_layers(config), protected)
+                check_keep(layers, self.layers, protected)
             if self.tokens is not None:
                 options = self.tokens
                 checked_counts(config.num_patches, options.keep, options.key, options.alpha)
-                if self.scoring_layer == layers - 1:
+                if not 0 <= self.scoring_layer < layers - 1:
                     raise SelectionError(
-                        f'scoring layer is {layers - 1}, expected one with layers after it'
+                        f'scoring layer is {self.scoring_layer}, expected 0 .. {layers - 2}, '
+                        'with layers after it'
                     )
         except (PruningError, SelectionError) as error:
             raise WorkloadError(f'{error}, in model {config.name}') from error
@@ -98,30 +98,20 @@ class PlanCounts:
 
 
 def plan_counts(config: VLMConfig, acceleration: AccelerationConfig) -> PlanCounts:
-    """Counts of what was asked for, as if the model had a calibration profile.
+    """Counts of the plan that `build_plan` makes where there is a calibration profile.
 
-    A cache interval is left out for a model without a diffusion head, as in an execution plan.
+    A cache interval is left out for a model without a diffusion head.
 
     Raises:
         ValueError: a setting that cannot be used; the message quotes it.
     """
-    tokens, width = None, None
-    if acceleration.tokens is not None:
-        tokens = TokenOptions(
-            acceleration.tokens,
-            acceleration.tokens_method,
-            acceleration.tokens_key,
-            acceleration.tokens_alpha,
-            acceleration.tokens_diversity,
-            acceleration.tokens_hysteresis,
-            acceleration.tokens_rows,
-        )
-    if acceleration.mlp_ratio > 0:
-        width = kept_channel_count(config.llm.mlp_width, acceleration.mlp_ratio)
+    tokens = acceleration.token_options
+    if tokens is not None and tokens.keep == config.num_patches:
+        tokens = None
     return PlanCounts(
         acceleration.layers,
         tokens,
         acceleration.scoring_layer,
-        width,
+        kept_channel_count(config.llm.mlp_width, acceleration.mlp_ratio),
         acceleration.cache_interval if isinstance(config, CogACTConfig) else 1,
     )

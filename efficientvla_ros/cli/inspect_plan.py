@@ -108,10 +108,7 @@ def _notes(config: CogACTConfig | OpenVLAConfig, chosen: ChosenPlan) -> list[str
     """What was asked for and is not part of the counts."""
     asked, notes = chosen.acceleration, []
     if asked.cache_interval != chosen.counts.cache_interval:
-        notes.append(
-            f'cache interval {asked.cache_interval} stays off: model {config.name} has no '
-            'diffusion head'
-        )
+        notes.append(f'feature cache stays off: model {config.name} has no diffusion head')
     elif asked.caches and asked.cache_threshold > 0:
         notes.append('steps that the cache threshold refreshes depend on the scene; not counted')
     return notes

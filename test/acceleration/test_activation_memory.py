@@ -10,6 +10,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from efficientvla_ros.acceleration.cost_model import Workload, tick_cost
+from efficientvla_ros.acceleration.plan_counts import PlanCounts
+from efficientvla_ros.acceleration.token_options import TokenOptions
+from efficientvla_ros.acceleration.token_scores import score_and_run
+from efficientvla_ros.acceleration.token_selection import select_tokens
 from efficientvla_ros.models.cogact import CogACT
 from efficientvla_ros.models.config import CONFIGS
 
@@ -83,3 +87,22 @@ def test_estimate_is_near_what_lives(model, part):
     }
     measured = peak(runs[part])
     assert cost[part].activation_bytes == pytest.approx(measured, rel=0.15)
+
+
+@pytest.mark.parametrize('diversity', ['key', 'greedy'])
+def test_estimate_is_near_what_lives_while_tokens_are_chosen(model, diversity):
+    config, tokens = model.config, model.config.num_patches + 30
+    layer = model.llm_backbone.llm.model.layers[2]
+    x = torch.empty(1, tokens, config.llm.width, device='meta')
+    rope = (torch.empty(1, 1, tokens, config.llm.head_dim, device='meta'),) * 2
+    rows = torch.empty(1, 29, dtype=torch.bool, device='meta')
+
+    def run():
+        embeddings = x + 0  # held by the caller while the layers run
+        hidden, scores = score_and_run(layer, x, rope, rows)
+        select_tokens(scores, hidden[:, 1:257], 56, diversity=diversity)
+        return embeddings
+
+    plan = PlanCounts(tokens=TokenOptions(56, diversity=diversity))
+    cost = tick_cost(config, Workload(30, dtype='float32', plan=plan))
+    assert cost['llm'].activation_bytes == pytest.approx(peak(run), rel=0.15)

@@ -130,9 +130,7 @@ def test_keys_and_values_of_dropped_tokens_are_not_kept():
 
 def test_counts_of_the_whole_model_are_the_dense_plan():
     for config in (*CONFIGS.values(), replace(TABLETOP, llm=replace(TABLETOP.llm, layers=2))):
-        whole = PlanCounts(mlp_width=config.llm.mlp_width)
-        if config.llm.layers > 2:
-            whole = replace(whole, layers=config.llm.layers)
+        whole = PlanCounts(config.llm.layers, mlp_width=config.llm.mlp_width)
         assert cost(config, whole) == cost(config, PlanCounts())
 
 
@@ -142,7 +140,8 @@ def test_counts_of_the_whole_model_are_the_dense_plan():
         (TABLETOP, PlanCounts(13), 'layers to keep is 13, expected 4 .. 12'),
         (TABLETOP, PlanCounts(3), 'layers 0, 1, 2, 11 are protected'),
         (TABLETOP, PlanCounts(tokens=TokenOptions(65)), 'kept tokens are 65, expected at most 64'),
-        (TABLETOP, PlanCounts(tokens=TokenOptions(9), scoring_layer=12), 'expected 0 .. 11'),
+        (TABLETOP, PlanCounts(8, scoring_layer=12), 'expected 0 .. 11'),
+        (TABLETOP, PlanCounts(tokens=TokenOptions(9), scoring_layer=12), 'expected 0 .. 10'),
         (TABLETOP, PlanCounts(tokens=TokenOptions(9), scoring_layer=11), 'with layers after it'),
         (TABLETOP, PlanCounts(mlp_width=353), 'MLP channels kept are 353, expected 1 to 352'),
         (TABLETOP, PlanCounts(cache_interval=0), 'cache interval is 0, expected at least 1'),

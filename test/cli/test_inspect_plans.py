@@ -86,7 +86,7 @@ def test_tables_say_what_is_left_out(inspect):
         'efficientvla: 22 of 32 decoder layers, 56 of 256 visual tokens after layer 2, '
         '8256 of 11008 MLP channels'
     )
-    assert shown[2] == 'cache interval 5 stays off: model openvla-7b has no diffusion head'
+    assert shown[2] == 'feature cache stays off: model openvla-7b has no diffusion head'
     assert shown[3].split()[-2:] == ['dense,', 'GMAC']
     assert [line.split()[0] for line in shown[-6::2]] == ['what', 'EfficientVLA:', 'EcoVLA:']
     assert [line.split()[0] for line in shown[-5::2]] == ['plan'] * 3

@@ -1,4 +1,4 @@
-"""Writes the results section of README.md from docs/reports; --check only compares."""
+"""Writes the results of README.md and their picture from docs/reports; --check compares text."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from efficientvla_ros.evaluation.results_page import insert, render  # noqa: E402
+from efficientvla_ros.evaluation.results_page import draw, insert, render  # noqa: E402
 
 
 def main(arguments: list[str]) -> int:
     """Returns 1 when README.md does not hold what the reports say."""
-    readme = ROOT / 'README.md'
+    readme, reports = ROOT / 'README.md', ROOT / 'docs' / 'reports'
     page = readme.read_text()
-    wanted = insert(page, render(ROOT / 'docs' / 'reports'))
+    wanted = insert(page, render(reports))
     if '--check' in arguments:
         if page != wanted:
             print('README.md differs from docs/reports: run python scripts/update_results.py')
         return int(page != wanted)
     readme.write_text(wanted)
+    draw(reports, ROOT)
     return 0
 
 

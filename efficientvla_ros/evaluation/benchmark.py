@@ -64,15 +64,15 @@ def run_benchmark(
     check_baseline(baseline)
     if baseline is not None:
         # Before the first inference, which takes long where the policy is large.
-        _refuse_unfit(engine)
+        refuse_unfit(engine)
     ticks = {'engine': engine_tick(engine, instruction)}
-    _warm_up(ticks['engine'], image_shape, warm_up_runs)
+    warm_up(ticks['engine'], image_shape, warm_up_runs)
     memory = memory_use(engine.model)
     difference = None
     if baseline is not None:
-        eager = _eager(engine)
+        eager = eager_baseline(engine)
         ticks[baseline] = baseline_tick(eager, engine, instruction)
-        _warm_up(ticks[baseline], image_shape, warm_up_runs)
+        warm_up(ticks[baseline], image_shape, warm_up_runs)
         difference = plan_difference(engine, eager, instruction)
     load = MachineLoad()
     latency = measure_latency(ticks, image_shape, runs, progress)
@@ -112,13 +112,15 @@ def plan_difference(engine: Engine, baseline: EagerBaseline, instruction: str) -
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
-def _refuse_unfit(engine: Engine) -> None:
+def refuse_unfit(engine: Engine) -> None:
+    """Raises InputError if no baseline can run this policy."""
     from efficientvla_ros.evaluation.eager_baseline import check_model
 
     check_model(engine.model)
 
 
-def _eager(engine: Engine) -> EagerBaseline:
+def eager_baseline(engine: Engine) -> EagerBaseline:
+    """Builds the plain eager pipeline on the weights of an engine."""
     # torch and transformers are imported only where a baseline is asked for.
     from efficientvla_ros.evaluation.eager_baseline import EagerBaseline
 
@@ -127,7 +129,8 @@ def _eager(engine: Engine) -> EagerBaseline:
     )
 
 
-def _warm_up(tick: Callable[[np.ndarray], Any], shape: tuple[int, int], runs: int) -> None:
+def warm_up(tick: Callable[[np.ndarray], Any], shape: tuple[int, int], runs: int) -> None:
+    """Runs a pipeline some times on random images of a shape."""
     images = random_images(shape)
     for run in range(runs):
         tick(images[run % len(images)])

@@ -12,6 +12,7 @@ import numpy as np
 from efficientvla_ros.control.kinematics import ArmKinematics
 from efficientvla_ros.control.pipeline import ChunkController
 from efficientvla_ros.control.reasons import HoldReason, Intervention
+from efficientvla_ros.evaluation.presets import work_done
 from efficientvla_ros.evaluation.settings import EvaluationSettings
 from efficientvla_ros.simulation.arm import ARM_JOINTS, GRIPPER_JOINT, TCP_FRAME, arm_urdf
 from efficientvla_ros.simulation.camera import CameraOffset
@@ -46,6 +47,8 @@ class EpisodeRow:
         holds: hold reason -> count.
         interventions: intervention -> number of steps.
         stage_seconds: stage -> seconds of each inference; 'total' is their sum.
+        plan: what the last inference ran: visual_tokens, layers_run, diffusion_steps; the
+            evaluation of presets adds what they were made from.
     """
 
     seed: int
@@ -60,6 +63,7 @@ class EpisodeRow:
     holds: dict[str, int] = field(default_factory=dict)
     interventions: dict[str, int] = field(default_factory=dict)
     stage_seconds: dict[str, list[float]] = field(default_factory=dict)
+    plan: dict = field(default_factory=dict)
 
     @property
     def success(self) -> bool:
@@ -126,6 +130,7 @@ def run_episode(
     controller.counters.clear()
     stages: dict[str, list[float]] = defaultdict(list)
     inferences = rejected = 0
+    report = TickReport()
     while environment.outcome is None:
         if swap_step is not None and environment.steps >= swap_step:
             environment.set_target(episode.distractors[0])
@@ -151,6 +156,7 @@ def run_episode(
         holds=_counts(controller, HoldReason),
         interventions=_counts(controller, Intervention),
         stage_seconds=dict(stages),
+        plan=work_done(report),
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from efficientvla_ros.evaluation.statistics import percentiles
-from efficientvla_ros.types import Observation
+from efficientvla_ros.types import Observation, TickReport
 
 if TYPE_CHECKING:
     from efficientvla_ros.evaluation.eager_baseline import EagerBaseline
@@ -23,12 +23,16 @@ Tick = Callable[[np.ndarray], Mapping[str, float]]
 _IMAGES = 4
 
 
-def engine_tick(engine: Engine, instruction: str) -> Tick:
-    """Returns a tick of the engine."""
+def engine_tick(
+    engine: Engine, instruction: str, on_report: Callable[[TickReport], object] | None = None
+) -> Tick:
+    """Returns a tick of the engine; `on_report` is told what each of them did."""
 
     def tick(image: np.ndarray) -> Mapping[str, float]:
         camera = {engine.camera_names[0]: image}
         _, report = engine.infer(Observation(camera, instruction, stamp_ns=0))
+        if on_report is not None:
+            on_report(report)
         return report.stage_seconds
 
     return tick

@@ -14,19 +14,26 @@ class ProgressFile:
     """One JSON line of settings, then one for each finished episode; gone when all are done.
 
     Attributes:
-        path: `<report>.rows.jsonl`.
+        path: `<report>.rows.jsonl`, with the preset's name in it where there is one.
         rows: seed -> row of the episodes that are already there.
     """
 
-    def __init__(self, report: Path, settings: EvaluationSettings) -> None:
-        """Opens the file that belongs to a report.
+    def __init__(
+        self, report: Path, settings: EvaluationSettings, preset: str | None = None
+    ) -> None:
+        """Opens the file that belongs to a report, and to one preset of it if one is given.
 
         Raises:
             InputError: it holds episodes of other settings or weights, or is damaged.
         """
-        self.path = report.with_name(report.name + '.rows.jsonl')
+        part = '' if preset is None else f'.{preset}'
+        self.path = report.with_name(f'{report.name}{part}.rows.jsonl')
         self.rows: dict[int, dict] = {}
         key = {'settings': settings.episode_key(), 'model_sha256': model_digest(settings.model)}
+        if preset is not None:
+            key['preset'] = preset
+        if settings.profile is not None:
+            key['profile_sha256'] = model_digest(settings.profile)
         if self.path.exists():
             self._read(key)
         else:

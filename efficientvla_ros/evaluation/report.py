@@ -15,6 +15,9 @@ from efficientvla_ros.types import InputError
 
 SCHEMA = 'efficientvla_ros/evaluation/1'
 
+NOT_BY_EPISODE = ('stage_seconds', 'plan')
+"""Fields of an episode's row that a report holds in sum only."""
+
 
 def summarise(rows: Sequence[dict]) -> dict:
     """Returns the summary of episode rows (`EpisodeRow.as_dict`).
@@ -66,7 +69,8 @@ def build_report(settings: EvaluationSettings, rows: Sequence[dict]) -> dict:
         'model_sha256': model_digest(settings.model),
         'summary': summarise(rows),
         'episodes': [
-            {key: value for key, value in row.items() if key != 'stage_seconds'} for row in rows
+            {key: value for key, value in row.items() if key not in NOT_BY_EPISODE}
+            for row in rows
         ],
     }  # fmt: skip
 
@@ -85,14 +89,23 @@ def read_report(path: Path) -> dict:
     Raises:
         InputError: there is no such file, or it is not an evaluation report.
     """
+    return read_json(path, SCHEMA, 'an evaluation report')
+
+
+def read_json(path: Path, schema: str, kind: str) -> dict:
+    """Reads a report of one kind.
+
+    Raises:
+        InputError: there is no such file, or its schema is another one.
+    """
     try:
         report = json.loads(path.read_text())
     except OSError as error:
         raise InputError(f'{path}: cannot be read ({error.strerror})') from error
     except ValueError as error:
         raise InputError(f'{path}: not a JSON file ({error})') from error
-    if not isinstance(report, dict) or report.get('schema') != SCHEMA:
-        raise InputError(f'{path}: not an evaluation report, expected schema "{SCHEMA}"')
+    if not isinstance(report, dict) or report.get('schema') != schema:
+        raise InputError(f'{path}: not {kind}, expected schema "{schema}"')
     return report
 
 

@@ -30,6 +30,7 @@ class EvaluationSettings:
         camera_shift_px: how far the camera is turned, in pixels of a 112-pixel image; the
             direction is drawn from the seed.
         camera_size: side of the rendered image, pixels.
+        profile: calibration profile of the model; None takes the one beside its weights.
     """
 
     task: str = 'pick'
@@ -45,6 +46,7 @@ class EvaluationSettings:
     swap_step: int = 0
     camera_shift_px: float = 0.0
     camera_size: int = 224
+    profile: str | None = None
 
     def __post_init__(self) -> None:
         """Checks the values.

@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from efficientvla_ros.evaluation.provenance import model_digest
-from efficientvla_ros.evaluation.results_page import EVALUATIONS, insert
+from efficientvla_ros.evaluation.results_page import (
+    EVALUATIONS,
+    PRESETS,
+    PRESETS_PICTURE,
+    PRESETS_TIME,
+    insert,
+)
 from efficientvla_ros.types import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +36,33 @@ def test_reports_were_made_with_the_weights_in_the_package(name):
     report = json.loads((REPORTS / name).read_text())
     assert report['model_sha256'] == model_digest('tabletop')
     assert report['summary']['episodes'] >= 100
+
+
+@pytest.fixture
+def presets() -> dict:
+    if not (REPORTS / PRESETS).exists():
+        pytest.skip(f'docs/reports/{PRESETS} does not exist')
+    return json.loads((REPORTS / PRESETS).read_text())
+
+
+def test_presets_were_compared_with_the_weights_in_the_package(presets):
+    assert presets['model_sha256'] == model_digest('tabletop')
+    alone, selections = {'layers', 'mlp', 'tokens', 'cache'}, {'fastv', 'random'}
+    assert set(presets['presets']) >= {'dense', 'efficientvla'} | alone | selections
+    assert all(not section['plan']['notes'] for section in presets['presets'].values())
+
+
+@pytest.mark.parametrize('name', ['efficientvla', 'layers', 'mlp', 'tokens', 'cache'])
+def test_no_technique_costs_more_than_three_points_of_success(presets, name):
+    found = presets['presets'][name]['against_dense']
+    assert found['pairs'] >= 100
+    assert found['difference'] >= -0.03 - 1e-9
+
+
+def test_the_time_of_presets_was_measured_in_one_run_and_drawn(presets):
+    timed = json.loads((REPORTS / PRESETS_TIME).read_text())
+    assert set(timed['presets']) >= set(presets['presets'])
+    assert (ROOT / PRESETS_PICTURE).exists()
 
 
 def test_a_page_without_a_results_section_is_refused():

@@ -8,7 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from efficientvla_ros.evaluation.statistics import mcnemar_exact, percentiles, wilson_interval
+from efficientvla_ros.evaluation.statistics import (
+    mcnemar_exact,
+    paired_difference,
+    percentiles,
+    wilson_interval,
+)
 
 
 @pytest.mark.parametrize(
@@ -52,3 +57,24 @@ def test_mcnemar_is_the_two_sided_sign_test(first, second, expected):
 def test_percentiles_of_nothing_are_not_a_number():
     assert math.isnan(percentiles([])['p50'])
     assert percentiles([1.0, 2.0, 3.0])['p50'] == 2.0
+
+
+def test_the_difference_of_paired_rates_agrees_with_the_published_interval():
+    # Newcombe, Statistics in Medicine 17 (1998), table II: 36, 12, 2, 0 by method 10.
+    assert paired_difference(36, 12, 2, 0) == pytest.approx((0.2, 0.0569, 0.3404), abs=5e-5)
+
+
+def test_equal_outcomes_differ_by_nothing_and_no_trials_say_nothing():
+    difference, low, high = paired_difference(97, 0, 0, 3)
+    assert difference == 0.0 and -0.05 < low < 0.0 < high < 0.05
+    assert paired_difference(0, 0, 0, 0) == (0.0, -1.0, 1.0)
+
+
+@given(st.tuples(*[st.integers(0, 60)] * 4).filter(any))
+def test_the_interval_of_a_difference_holds_it_and_turns_with_the_order(counts):
+    both, first, second, neither = counts
+    difference, low, high = paired_difference(*counts)
+    assert -1.0 <= low <= difference <= high <= 1.0
+    assert paired_difference(both, second, first, neither) == pytest.approx(
+        (-difference, -high, -low)
+    )

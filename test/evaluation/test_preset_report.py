@@ -1,0 +1,153 @@
+"""Presets on the same seeds: what the report compares, and what it refuses to compare."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from preset_rows import benchmark, plan, rows
+
+from efficientvla_ros.evaluation import results_page
+from efficientvla_ros.evaluation.preset_report import build_preset_report, read_preset_report
+from efficientvla_ros.evaluation.preset_tables import joint_table, plan_notes, preset_table
+from efficientvla_ros.evaluation.presets import parse_presets
+from efficientvla_ros.evaluation.progress_file import ProgressFile
+from efficientvla_ros.evaluation.report import write_json
+from efficientvla_ros.evaluation.settings import EvaluationSettings
+from efficientvla_ros.types import InputError
+
+SETTINGS = EvaluationSettings(episodes=10, seed=10)
+NOTE = 'layers: no calibration profile'
+
+
+@pytest.fixture
+def report() -> dict:
+    pruned = plan(14, 8, 2, (NOTE,))
+    return build_preset_report(
+        SETTINGS,
+        {
+            'dense': rows('sssssssstt'),
+            'efficientvla': rows('tssssssstt', pruned, ms=10.0)[::-1],
+            'cache': rows('ssssssssst', plan(steps=2), ms=16.0),
+        },
+    )
+
+
+def test_each_preset_is_compared_with_dense_seed_by_seed(report):
+    section = report['presets']['efficientvla']
+    found = section['against_dense']
+    assert (found['pairs'], found['only_here'], found['only_dense']) == (10, 0, 1)
+    assert found['difference'] == pytest.approx(-0.1)
+    assert found['difference_95'][0] < -0.1 < found['difference_95'][1]
+    assert found['p_value'] == 1.0
+    assert report['presets']['cache']['against_dense']['only_here'] == 1
+    assert 'against_dense' not in report['presets']['dense']
+
+
+def test_time_is_given_as_medians_means_and_speed_up(report):
+    section = report['presets']['efficientvla']
+    assert section['summary']['latency_s']['total']['p50'] == pytest.approx(0.02)
+    assert section['stage_mean_s']['vision'] == pytest.approx(0.0025)
+    assert section['speed_up']['total'] == pytest.approx(2.0)
+
+
+def test_the_report_holds_the_plan_of_each_preset_and_its_episodes(report, tmp_path):
+    path = tmp_path / 'report.json'
+    write_json(path, report)
+    back = read_preset_report(path)
+    assert back['presets']['efficientvla']['plan'] == plan(14, 8, 2, (NOTE,))
+    episodes = back['presets']['efficientvla']['episodes']
+    assert [row['seed'] for row in episodes] == list(range(10, 20))
+    assert 'stage_seconds' not in episodes[0] and 'plan' not in episodes[0]
+    assert back['settings']['episodes'] == 10 and back['hardware']['cpu']
+
+
+@pytest.mark.parametrize(
+    ('parts', 'message'),
+    [
+        ({'cache': rows('ss')}, "no episodes of preset 'dense'"),
+        ({'dense': rows('ss'), 'cache': rows('ss', first=11)}, "'cache' ran other seeds"),
+        (
+            {'dense': rows('ss'), 'cache': rows('s') + rows('s', plan(steps=2), first=11)},
+            "'cache' ran by different plans",
+        ),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(parts, message):
+    with pytest.raises(InputError, match=message):
+        build_preset_report(SETTINGS, parts)
+
+
+def test_another_report_is_not_taken_for_one_on_presets(tmp_path):
+    path = tmp_path / 'report.json'
+    path.write_text('{"schema": "efficientvla_ros/evaluation/1"}')
+    with pytest.raises(InputError, match='not a report on presets'):
+        read_preset_report(path)
+
+
+def test_the_table_has_one_line_for_each_preset(report):
+    lines = preset_table(report).splitlines()
+    assert len(lines) == 4 + 3
+    assert lines[4].startswith('| dense | 12 | 64 | 10 | 8/10 |') and lines[4].endswith('| 1 |')
+    assert '| 7/10 |' in lines[5] and '-10.0 (' in lines[5] and lines[5].endswith('| 2.00 |')
+    columns = {line.count('|') for line in lines[2:]}
+    assert len(columns) == 1
+    assert plan_notes(report) == [f'efficientvla: {NOTE}']
+
+
+def test_time_of_one_model_and_success_of_another_stand_in_one_table(report):
+    timed = benchmark(efficientvla=2.5, tokens=2.0)
+    lines = joint_table(report, timed).splitlines()
+    assert len(lines) == 2 + 2  # presets that both have
+    assert lines[3].startswith('| `efficientvla` | 40.0 | 40.0 | 40.0 | 40.0 | 2.50 | 7/10 |')
+    assert len({line.count('|') for line in lines}) == 1
+
+
+def test_results_of_presets_join_the_page_once_they_are_there(report, tmp_path):
+    pages = results_page.render(results_page_folder(tmp_path))
+    write_json(tmp_path / results_page.PRESETS, report)
+    write_json(tmp_path / results_page.PRESETS_TIME, benchmark(efficientvla=2.5, cache=1.5))
+    with_presets = results_page.render(tmp_path)
+    assert with_presets.startswith(pages.rstrip())
+    added = with_presets[len(pages.rstrip()) :]
+    assert '8 of 12 layers (0, 1, 2, 3, 4, 5, 6, 7)' in added
+    assert '| `cache` |' in added and NOTE in added and results_page.PRESETS_PICTURE in added
+    results_page.draw(tmp_path, tmp_path)
+    assert (tmp_path / results_page.PRESETS_PICTURE).read_bytes().startswith(b'\x89PNG')
+
+
+def results_page_folder(folder):
+    from pathlib import Path
+
+    committed = Path(__file__).resolve().parents[2] / 'docs' / 'reports'
+    names = (*results_page.EVALUATIONS, results_page.BENCHMARK, results_page.DEMO)
+    for name in (*names, results_page.SOAK):
+        (folder / name).write_text((committed / name).read_text())
+    return folder
+
+
+def test_dense_is_always_among_the_presets():
+    assert parse_presets('cache, efficientvla,cache') == ('dense', 'cache', 'efficientvla')
+    with pytest.raises(InputError, match="preset 'magic' is unknown, expected one of dense"):
+        parse_presets('dense,magic')
+    with pytest.raises(InputError, match="got ' ,', expected one or more of dense"):
+        parse_presets(' ,')
+
+
+def test_each_preset_has_a_progress_file_of_its_own(tmp_path):
+    path = tmp_path / 'report.json'
+    first = ProgressFile(path, SETTINGS, 'cache')
+    first.add(rows('s')[0])
+    assert sorted(ProgressFile(path, SETTINGS, 'cache').rows) == [10]
+    assert ProgressFile(path, SETTINGS, 'tokens').rows == {}
+    assert json.loads(first.path.read_text().splitlines()[0])['preset'] == 'cache'
+
+
+def test_episodes_with_another_profile_are_not_mixed_in(tmp_path):
+    profile, path = tmp_path / 'p.safetensors', tmp_path / 'report.json'
+    settings = EvaluationSettings(profile=str(profile))
+    profile.write_bytes(b'one')
+    ProgressFile(path, settings, 'cache').add(rows('s')[0])
+    profile.write_bytes(b'two')
+    with pytest.raises(InputError, match='other settings or weights'):
+        ProgressFile(path, settings, 'cache')

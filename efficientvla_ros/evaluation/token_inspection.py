@@ -14,6 +14,7 @@ from efficientvla_ros.evaluation.token_picture import add_legend, role_counts, t
 from efficientvla_ros.types import InputError, Observation
 
 if TYPE_CHECKING:
+    from efficientvla_ros.acceleration.config import AccelerationConfig
     from efficientvla_ros.runtime.engine import Engine
 
 _MIN_SIDE = 448
@@ -58,7 +59,7 @@ def inspect_image(
     out: str | Path,
     *,
     model: str = 'tabletop',
-    preset: str = 'efficientvla',
+    preset: AccelerationConfig | str = 'efficientvla',
     **options: Any,
 ) -> TokenInspection:
     """Loads a policy, runs it once and writes the picture as PNG.
@@ -68,7 +69,7 @@ def inspect_image(
         instruction: what the policy is asked to do.
         out: file to write; replaced if it exists.
         model: as for `load_engine`.
-        preset: acceleration that drops visual tokens.
+        preset: settings that drop visual tokens, or the name of a preset.
         options: further options of `load_engine`.
 
     Raises:
@@ -82,24 +83,16 @@ def inspect_image(
     if not out.parent.is_dir():
         raise InputError(f'{out}: folder {out.parent} does not exist')
     engine = load_engine(model, acceleration=preset, **options)
-    try:
-        found = inspect_tokens(engine, image, instruction)
-    except KeepsAllError as error:
-        raise InputError(f'preset {preset!r}: {error}') from None
+    found = inspect_tokens(engine, image, instruction)
     write_png(out, found.picture)
     return found
-
-
-class KeepsAllError(InputError):
-    """The policy drops no visual token."""
 
 
 def inspect_tokens(engine: Engine, image: np.ndarray, instruction: str) -> TokenInspection:
     """Runs a policy once on an image, uint8 [H, W, 3], RGB.
 
     Raises:
-        KeepsAllError: it keeps all tokens.
-        InputError: image or instruction cannot be used.
+        InputError: image or instruction cannot be used, or it keeps all tokens.
     """
     before, engine.report_tokens = engine.report_tokens, True
     try:
@@ -109,7 +102,7 @@ def inspect_tokens(engine: Engine, image: np.ndarray, instruction: str) -> Token
         engine.report_tokens = before
     patches = engine.config.num_patches
     if report.kept_tokens is None:
-        raise KeepsAllError(
+        raise InputError(
             f'model {engine.model_name} keeps all {patches} visual tokens, '
             'expected a plan that drops some'
         )

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from efficientvla_ros.evaluation.token_inspection import (
-    KeepsAllError,
     inspect_tokens,
     read_image,
     write_png,
@@ -56,7 +55,7 @@ def test_numbers_and_picture_of_what_is_kept():
 
 def test_a_plan_that_keeps_all_tokens_has_nothing_to_show():
     engine = StandIn(kept=None)
-    with pytest.raises(KeepsAllError, match='stand-in keeps all 64 visual tokens, expected'):
+    with pytest.raises(InputError, match='stand-in keeps all 64 visual tokens, expected'):
         inspect_tokens(engine, image(), 'pick red can')
     assert engine.report_tokens is False
 

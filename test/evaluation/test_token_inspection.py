@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from efficientvla_ros.evaluation.token_inspection import (
+    inspect_image,
     inspect_tokens,
     read_image,
     write_png,
@@ -76,3 +77,33 @@ def test_files_that_cannot_be_used_are_named(tmp_path):
             read_image(tmp_path / name)
     with pytest.raises(InputError, match='cannot be written'):
         write_png(tmp_path / 'no folder' / 'out.png', image())
+
+
+@pytest.fixture
+def camera_file(tmp_path):
+    write_png(tmp_path / 'camera.png', image())
+    return tmp_path / 'camera.png'
+
+
+@pytest.mark.parametrize(
+    ('preset', 'counts'),
+    [
+        ('tokens', {'key': 1, 'task': 6, 'diversity': 7}),
+        ('fastv', {'task': 14}),
+        ('random', {'unranked': 14}),
+    ],
+)
+def test_the_embedded_policy_keeps_the_published_share(camera_file, tmp_path, preset, counts):
+    out = tmp_path / 'tokens.png'
+    found = inspect_image(camera_file, 'pick red can', out, preset=preset)
+    assert found.to_json()['counts'] == counts
+    assert (np.diff(found.kept) > 0).all()
+    assert (read_image(out) == found.picture).all()
+
+
+def test_a_dense_preset_and_a_missing_folder_are_refused(camera_file, tmp_path):
+    with pytest.raises(InputError, match='tabletop keeps all 64 visual tokens'):
+        inspect_image(camera_file, 'pick red can', tmp_path / 'a.png', preset='dense')
+    with pytest.raises(InputError, match='does not exist'):
+        inspect_image(camera_file, 'pick red can', tmp_path / 'none' / 'a.png')
+    assert not (tmp_path / 'a.png').exists()

@@ -94,15 +94,20 @@ class TickReport:
     Attributes:
         stage_seconds: stage name -> seconds, in the order in which the stages ran:
             preprocess, vision, language, action_head, postprocess.
-        visual_tokens: visual tokens that entered the language model.
+        visual_tokens: visual tokens that the decoder's later layers saw.
         layers_run: decoder layers executed.
         diffusion_steps: DDIM steps in which the head was run in full.
+        kept_tokens: indices of these tokens among the image's patches, row by row, ascending
+            int64 [visual_tokens]; None where all are kept or nobody asked.
+        token_roles: why each is kept, uint8, numbers of `acceleration.token_roles`; likewise.
     """
 
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
     visual_tokens: int = 0
     layers_run: int = 0
     diffusion_steps: int = 0
+    kept_tokens: np.ndarray | None = None
+    token_roles: np.ndarray | None = None
 
     @property
     def total_seconds(self) -> float:

@@ -15,7 +15,7 @@ CogACT's, whose `config.json` must say `"model_type": "openvla"`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from efficientvla_ros.models.placement import (
     allocate,
     build_empty,
     fill,
+    is_wanted,
     require_memory,
 )
 from efficientvla_ros.models.random_weights import init_weights
@@ -53,6 +54,10 @@ from efficientvla_ros.models.verify import compare, expected_tensors, shapes_of
 
 STEP_DURATIONS = {'bridge_orig': 1 / 5, 'fractal20220817_data': 1 / 3}
 """Seconds between two actions in a data set: WidowX at 5 Hz, Google's robot at 3 Hz."""
+
+
+WantedLayers = Callable[[VLMConfig], Collection[int]]
+"""Sizes of a model to the decoder layers that are to be loaded."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,7 @@ def load_checkpoint(
     tokenizer: str | Path | None = None,
     use_ema: bool = False,
     random_weights: int | None = None,
+    layers: WantedLayers | None = None,
     progress: Progress | None = None,
 ) -> Checkpoint:
     """Reads a checkpoint of any kind.
@@ -128,6 +134,7 @@ def load_checkpoint(
             has its own and takes none.
         use_ema: take the averaged weights of the diffusion head.
         random_weights: seed of random weights, which are used instead of the file's.
+        layers: chooses decoder layers; the others stay on the meta device. None loads all.
         progress: called with the bytes of weights done and in all.
 
     Raises:
@@ -150,12 +157,13 @@ def load_checkpoint(
             raise CheckpointError(verification.summary())
     key, statistics = _statistics(source, unnorm_key, config)
     text = _tokenizer(source, tokenizer, config)
-    require_memory(config, device, dtype)
+    wanted = None if layers is None else layers(config)
+    require_memory(config, device, dtype, wanted)
     model = build_empty(config)
     if random_weights is None:
-        fill(model, _values(file, specs), device, dtype, progress)
+        fill(model, _values(file, specs, wanted), device, dtype, progress, wanted)
     else:
-        allocate(model, device, dtype)
+        allocate(model, device, dtype, wanted)
         init_weights(model, random_weights)
     return Checkpoint(model, text, statistics, STEP_DURATIONS.get(key, config.step_duration), key)
 
@@ -166,6 +174,7 @@ def random_checkpoint(
     dtype: torch.dtype,
     seed: int,
     tokenizer: str | Path | None = None,
+    layers: WantedLayers | None = None,
 ) -> Checkpoint:
     """A known model with random weights, without any file.
 
@@ -175,6 +184,7 @@ def random_checkpoint(
         dtype: type of the vision-language model's parameters.
         seed: of the weights.
         tokenizer: folder with a tokenizer; None makes up ids.
+        layers: as for `load_checkpoint`.
 
     Raises:
         CheckpointError: the model is unknown or does not fit the device, or there is no
@@ -184,18 +194,21 @@ def random_checkpoint(
         raise CheckpointError(f'model {name!r} is unknown, expected one of {", ".join(CONFIGS)}')
     config = CONFIGS[name]
     text = HashTokenizer(config.llm.vocab_size) if tokenizer is None else _folder(tokenizer)
-    require_memory(config, device, dtype)
+    wanted = None if layers is None else layers(config)
+    require_memory(config, device, dtype, wanted)
     model = build_empty(config)
-    allocate(model, device, dtype)
+    allocate(model, device, dtype, wanted)
     init_weights(model, seed)
     statistics = ActionStatistics.identity(_action_dim(config))
     return Checkpoint(model, text, statistics, config.step_duration)
 
 
-def _values(file: TensorFile, specs: Specs) -> Iterator[tuple[str, Tensor]]:
+def _values(
+    file: TensorFile, specs: Specs, layers: Collection[int] | None
+) -> Iterator[tuple[str, Tensor]]:
     for name in file.infos:
         target = specs[name].target if name in specs else None
-        if target is not None:
+        if target is not None and is_wanted(target, layers):
             yield target, file.tensor(name)
 
 

@@ -36,7 +36,7 @@ class KVCache:
     """Keys and values of all layers; allocated once, written in place.
 
     Attributes:
-        length: positions held; set to 0 to begin a new sequence.
+        length: positions seen; set to 0 to begin a new sequence.
     """
 
     def __init__(
@@ -63,7 +63,12 @@ class KVCache:
         """Size of the memory."""
         return self._memory.numel() * self._memory.element_size()
 
-    def layer(self, index: int) -> LayerCache:
-        """The part of decoder layer `index`."""
+    def layer(self, index: int, dropped: int = 0) -> LayerCache:
+        """The part of decoder layer `index`.
+
+        Args:
+            index: of the layer in the model.
+            dropped: positions of the prompt that never reached this layer.
+        """
         keys, values = self._memory[index]
-        return LayerCache(keys, values, self.length)
+        return LayerCache(keys, values, max(0, self.length - dropped))

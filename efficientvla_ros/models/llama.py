@@ -155,6 +155,15 @@ class LlamaLayer(nn.Module):
         x = x[:, -mixed.shape[1] :] + mixed
         return x + self.mlp(self.post_attention_layernorm(x))
 
+    def with_mlp(self, mlp: nn.Module) -> LlamaLayer:
+        """A layer that shares everything with this one but the feed-forward network."""
+        layer = LlamaLayer.__new__(LlamaLayer)
+        nn.Module.__init__(layer)
+        layer.self_attn, layer.mlp = self.self_attn, mlp
+        layer.input_layernorm = self.input_layernorm
+        layer.post_attention_layernorm = self.post_attention_layernorm
+        return layer.train(self.training)
+
 
 class LlamaModel(nn.Module):
     """Decoder stack: embeddings in, normalised hidden states out."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,6 +11,9 @@ from torch import Tensor
 from efficientvla_ros.models.config import OpenVLAConfig
 from efficientvla_ros.models.kv_cache import KVCache
 from efficientvla_ros.models.prismatic import PrismaticVLM
+
+Decoder = Callable[[Tensor, KVCache], Tensor]
+"""Embeddings [B, S, D] to normalised hidden states whose last position is the input's."""
 
 
 class OpenVLA(PrismaticVLM):
@@ -31,17 +36,22 @@ class OpenVLA(PrismaticVLM):
             self.config.llm, capacity, batch=batch, device=weight.device, dtype=weight.dtype
         )
 
-    def prefill(self, visual: Tensor, token_ids: Tensor, cache: KVCache) -> Tensor:
-        """Starts a sequence: visual tokens [B, P, D] and prompt ids [B, T] to first ids [B]."""
-        cache.length = 0
-        return self._next(self.input_embeddings(visual, token_ids), cache)
+    def prefill(
+        self, visual: Tensor, token_ids: Tensor, cache: KVCache, decoder: Decoder | None = None
+    ) -> Tensor:
+        """Starts a sequence: visual tokens [B, P, D] and prompt ids [B, T] to first ids [B].
 
-    def decode(self, first: Tensor, cache: KVCache) -> Tensor:
+        `decoder` runs in the place of the language model's stack.
+        """
+        cache.length = 0
+        return self._next(self.input_embeddings(visual, token_ids), cache, decoder)
+
+    def decode(self, first: Tensor, cache: KVCache, decoder: Decoder | None = None) -> Tensor:
         """Goes on greedily after `prefill`: first ids [B] to all action ids [B, action_dim]."""
         embed = self.llm_backbone.llm.model.embed_tokens
         ids = [first]
         for _ in range(self.config.action_dim - 1):
-            ids.append(self._next(embed(ids[-1].unsqueeze(1)), cache))
+            ids.append(self._next(embed(ids[-1].unsqueeze(1)), cache, decoder))
         return torch.stack(ids, dim=1)
 
     def forward(self, image: Tensor, token_ids: Tensor) -> Tensor:
@@ -49,11 +59,14 @@ class OpenVLA(PrismaticVLM):
         cache = self.new_cache(token_ids.shape[1], len(token_ids))
         return self.decode(self.prefill(self.visual_tokens(image), token_ids, cache), cache)
 
-    def _next(self, x: Tensor, cache: KVCache) -> Tensor:
+    def _next(self, x: Tensor, cache: KVCache, decoder: Decoder | None) -> Tensor:
         # Embeddings [B, S, D] -> likeliest next ids [B]. The whole vocabulary takes part, as in
         # the reference: an id outside the action bins is clipped to the nearest one later.
         llm = self.llm_backbone.llm
-        hidden = llm.model(x, cache=cache, last_position_only=True)
+        if decoder is None:
+            hidden = llm.model(x, cache=cache, last_position_only=True)
+        else:
+            hidden = decoder(x, cache)
         return llm.lm_head(hidden[:, -1]).argmax(-1)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ Progress = Callable[[int, int], None]
 """Called with the bytes done and the bytes in all."""
 
 _NARROW = torch.bfloat16
+_LAYERS = 'llm_backbone.llm.model.layers.'
 
 
 def build_empty(config: VLMConfig) -> Policy:
@@ -37,6 +38,16 @@ def parameter_dtype(name: str, dtype: torch.dtype) -> torch.dtype:
     The diffusion head is float32 always, as in the released code.
     """
     return torch.float32 if name.startswith('action_model.') else dtype
+
+
+def is_wanted(name: str, layers: Collection[int] | None) -> bool:
+    """Whether the parameter `name` lies outside the decoder layers or in one of `layers`.
+
+    All are wanted where `layers` is None.
+    """
+    if layers is None or not name.startswith(_LAYERS):
+        return True
+    return int(name.removeprefix(_LAYERS).partition('.')[0]) in layers
 
 
 def set_parameter(model: nn.Module, name: str, tensor: Tensor) -> None:
@@ -62,6 +73,7 @@ def fill(
     device: str | torch.device,
     dtype: torch.dtype,
     progress: Progress | None = None,
+    layers: Collection[int] | None = None,
 ) -> None:
     """Copies tensors into an empty model.
 
@@ -72,9 +84,10 @@ def fill(
         device: where the parameters are to be.
         dtype: their type; see `parameter_dtype`.
         progress: called after each tensor with the bytes of parameters done and in all.
+        layers: decoder layers that `tensors` has, for `progress`; None is all.
     """
     device = torch.device(device)
-    total = weight_bytes(model, dtype)
+    total = weight_bytes(model, dtype, layers)
     done = 0
     for name, value in tensors:
         kind = parameter_dtype(name, dtype)
@@ -87,27 +100,42 @@ def fill(
     place_buffers(model, device)
 
 
-def allocate(model: nn.Module, device: str | torch.device, dtype: torch.dtype) -> None:
-    """Gives an empty model memory of undefined content on a device."""
+def allocate(
+    model: nn.Module,
+    device: str | torch.device,
+    dtype: torch.dtype,
+    layers: Collection[int] | None = None,
+) -> None:
+    """Gives an empty model memory of undefined content on a device.
+
+    Decoder layers other than `layers` stay empty; None is all.
+    """
     for name, value in list(model.named_parameters()):
+        if not is_wanted(name, layers):
+            continue
         kind = parameter_dtype(name, dtype)
         set_parameter(model, name, torch.empty(value.shape, dtype=kind, device=device))
     place_buffers(model, torch.device(device))
 
 
-def weight_bytes(model: nn.Module, dtype: torch.dtype) -> int:
-    """Bytes of a model's parameters in `dtype`."""
+def weight_bytes(
+    model: nn.Module, dtype: torch.dtype, layers: Collection[int] | None = None
+) -> int:
+    """Bytes of a model's parameters in `dtype`, with some of its decoder layers or all."""
     return sum(
         value.numel() * parameter_dtype(name, dtype).itemsize
         for name, value in model.named_parameters()
+        if is_wanted(name, layers)
     )
 
 
-def required_bytes(config: VLMConfig, dtype: torch.dtype) -> int:
+def required_bytes(
+    config: VLMConfig, dtype: torch.dtype, layers: Collection[int] | None = None
+) -> int:
     """Bytes of memory that loading a policy needs: its parameters and one tensor in float32."""
     model = build_empty(config)
     largest = max(value.numel() for value in model.parameters())
-    return weight_bytes(model, dtype) + 4 * largest
+    return weight_bytes(model, dtype, layers) + 4 * largest
 
 
 def available_bytes(device: str | torch.device) -> int:
@@ -120,14 +148,19 @@ def available_bytes(device: str | torch.device) -> int:
     return psutil.virtual_memory().available
 
 
-def require_memory(config: VLMConfig, device: str | torch.device, dtype: torch.dtype) -> None:
-    """Refuses a model that does not fit a device.
+def require_memory(
+    config: VLMConfig,
+    device: str | torch.device,
+    dtype: torch.dtype,
+    layers: Collection[int] | None = None,
+) -> None:
+    """Refuses a model, with some of its decoder layers or all, that does not fit a device.
 
     Raises:
         CheckpointError: it says how much is needed, how much there is, and how much bfloat16
             would need.
     """
-    needed, available = required_bytes(config, dtype), available_bytes(device)
+    needed, available = required_bytes(config, dtype, layers), available_bytes(device)
     if needed <= available:
         return
     message = (
@@ -135,7 +168,7 @@ def require_memory(config: VLMConfig, device: str | torch.device, dtype: torch.d
         f'{_amount(available)} are available'
     )
     if dtype.itemsize > _NARROW.itemsize:
-        message += f'; {_name(_NARROW)} needs {_amount(required_bytes(config, _NARROW))}'
+        message += f'; {_name(_NARROW)} needs {_amount(required_bytes(config, _NARROW, layers))}'
     raise CheckpointError(message)
 
 

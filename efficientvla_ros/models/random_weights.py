@@ -21,7 +21,8 @@ def init_weights(model: AnyPolicy, seed: int = 0) -> AnyPolicy:
 
     Works in place, tensor by tensor, whatever device and type the parameters have: no more than
     one tensor exists in float32 beside them. Equal seeds give equal weights on devices of one
-    type (CPU or CUDA), up to the rounding to the parameters' type.
+    type (CPU or CUDA), up to the rounding to the parameters' type. Parameters on the meta device
+    are left out and draw nothing.
 
     Args:
         model: a policy with allocated parameters.
@@ -66,6 +67,8 @@ class _Normal:
 
     def __call__(self, parameter: Tensor, std: float) -> None:
         device = parameter.device
+        if parameter.is_meta:
+            return
         if device not in self._generators:
             self._generators[device] = torch.Generator(device).manual_seed(self._seed)
         values = torch.randn(

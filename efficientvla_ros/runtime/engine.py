@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from efficientvla_ros.acceleration.plan import NO_PROFILE, ExecutionPlan
+from efficientvla_ros.acceleration.profile import CalibrationProfile
 from efficientvla_ros.models.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -21,24 +23,30 @@ from efficientvla_ros.models.diffusion import ScheduleError, ddim_timesteps
 from efficientvla_ros.models.images import to_input
 from efficientvla_ros.models.prismatic import PrismaticVLM
 from efficientvla_ros.models.statistics import ActionStatistics
-from efficientvla_ros.models.tokenizer import UnknownWordsError, prompt_ids
 from efficientvla_ros.runtime.load_options import (
     check_device,
     find_model,
     parse_dtype,
     refuse_file_options,
 )
-from efficientvla_ros.runtime.policies import make_policy, refuse_diffusion_options
+from efficientvla_ros.runtime.load_profile import (
+    find_profile,
+    fitting_profile,
+    planned_layers,
+)
+from efficientvla_ros.runtime.policies import Policy, decoded_positions
+from efficientvla_ros.runtime.prompts import Prompt, Prompts
+from efficientvla_ros.runtime.runners import Acceleration, Runners, refuse_diffusion_options
 from efficientvla_ros.runtime.stopwatch import Stopwatch
 from efficientvla_ros.types import ActionChunk, InputError, Observation, TickReport
 
-_PROMPTS_KEPT = 64
+DENSE = 'dense'
 
 
 class Engine:
     """Runs one policy on one device.
 
-    Not thread-safe: one thread calls `infer`.
+    One thread calls `infer`. Acceleration may be changed and `reset` called from others.
 
     Attributes:
         model: the networks.
@@ -46,8 +54,9 @@ class Engine:
         statistics: action quantiles of the data set that is acted in.
         device: where the networks are.
         dtype: type of the vision-language model's parameters; a diffusion head is float32.
-        policy: how the networks are run.
         step_duration: seconds between two actions of a chunk.
+        prompt: instruction to `Prompt`; raises as `check_instruction`.
+        report_tokens: whether reports say which visual tokens were kept, and why.
     """
 
     def __init__(
@@ -57,6 +66,9 @@ class Engine:
         num_ddim_steps: int | None = None,
         guidance: float | None = None,
         seed: int = 0,
+        acceleration: Acceleration = DENSE,
+        profile: CalibrationProfile | None = None,
+        no_profile: str = NO_PROFILE,
     ) -> None:
         """Wraps a loaded policy; use `load_engine` to get one by name or path."""
         self.model: PrismaticVLM = checkpoint.model
@@ -65,11 +77,22 @@ class Engine:
         self.step_duration: float = checkpoint.step_duration
         embedding = self.model.llm_backbone.llm.model.embed_tokens.weight
         self.device, self.dtype = embedding.device, embedding.dtype
-        self.policy = make_policy(
-            self.model, num_ddim_steps=num_ddim_steps, guidance=guidance, seed=seed
+        self.prompt = Prompts(
+            checkpoint.tokenizer, self.config, decoded_positions(self.model), self.device
         )
-        self._tokenizer = checkpoint.tokenizer
-        self._prompts: OrderedDict[str, Tensor] = OrderedDict()
+        self.report_tokens = False
+        self._runners = Runners(
+            self.model,
+            num_ddim_steps=num_ddim_steps,
+            guidance=guidance,
+            seed=seed,
+            profile=profile,
+            no_profile=no_profile,
+        )
+        self._changing, self._swapping = Lock(), Lock()
+        self._policy, _ = self._runners.get(acceleration)
+        self._fresh = True
+        self._instruction: str | None = None
         self._sequence = 0
 
     @property
@@ -88,24 +111,49 @@ class Engine:
         return self.config.image_size
 
     @property
+    def policy(self) -> Policy:
+        """The policy as the present plan runs it."""
+        return self._policy
+
+    @property
+    def plan(self) -> ExecutionPlan:
+        """What the next tick runs."""
+        return self._policy.plan
+
+    @property
+    def profile(self) -> CalibrationProfile | None:
+        """What calibration has measured of the model.
+
+        A new one replaces the plan by that of the same settings, as `set_acceleration` does.
+        """
+        return self._runners.profile
+
+    @profile.setter
+    def profile(self, profile: CalibrationProfile | None) -> None:
+        with self._changing:
+            self._runners.set_profile(profile)
+            self._use(self.plan.config)
+
+    @property
     def horizon(self) -> int:
         """Actions in a chunk."""
-        return self.policy.horizon
+        return self._policy.horizon
 
     @property
     def num_ddim_steps(self) -> int:
         """Sampling steps of the diffusion head; 0 for a model without one."""
-        return self.policy.num_ddim_steps
+        return self._runners.steps
 
     @property
     def guidance(self) -> float | None:
         """Classifier-free guidance scale; None for a model without a diffusion head."""
-        return self.policy.guidance
+        sampler = self._runners.sampler
+        return None if sampler is None else sampler.guidance
 
     @property
     def noise(self) -> Tensor | None:
         """Noise that sampling starts from, float32 [1, horizon, action_dim]; None likewise."""
-        return self.policy.noise
+        return self._runners.noise
 
     def check_instruction(self, instruction: str) -> None:
         """Refuses an instruction that the model cannot take.
@@ -113,15 +161,52 @@ class Engine:
         Raises:
             InputError: it is empty, too long, or has words outside the vocabulary.
         """
-        self.prompt_ids(instruction)
+        self.prompt(instruction)
+
+    def prompt_length(self, instruction: str) -> int:
+        """Ids of the prompt, BOS included, without visual tokens; raises as `prompt_ids`."""
+        return self.prompt_ids(instruction).shape[1]
+
+    def prompt_ids(self, instruction: str) -> Tensor:
+        """Ids of the prompt, int64 [1, T] on the device; raises as `check_instruction`."""
+        return self.prompt(instruction).ids
+
+    def plan_for(self, acceleration: Acceleration) -> ExecutionPlan:
+        """The plan that `set_acceleration` would make; nothing is prepared.
+
+        Raises:
+            InputError: as `set_acceleration`.
+        """
+        return self._runners.plan(acceleration)
+
+    def set_acceleration(self, acceleration: Acceleration) -> ExecutionPlan:
+        """Changes what a tick runs, from the next tick on.
+
+        The new plan is prepared and warmed up here, beside ticks that run meanwhile by the old
+        one in another thread.
+
+        Args:
+            acceleration: settings, or the name of a preset.
+
+        Returns:
+            The new plan. Its `notes` say what had to stay off.
+
+        Raises:
+            InputError: a preset is unknown, the settings do not fit the model, or they need
+                layers that were not loaded; the old plan stays.
+        """
+        with self._changing:
+            return self._use(acceleration)
+
+    def reset(self) -> None:
+        """Starts a new episode: the choice of visual tokens forgets the ticks before."""
+        with self._swapping:
+            self._fresh = True
 
     def warm_up(self, runs: int = 3) -> None:
         """Runs the whole path on a grey image, so that the first real tick is not the slowest."""
-        size = self.image_size
-        grey = np.full((size, size, 3), 127, dtype=np.uint8)
-        ids = torch.tensor([[1, *self.config.suffix_ids]], device=self.device)
-        for _ in range(runs):
-            self._run(grey, ids, Stopwatch(self.device))
+        self._warm(self._policy, runs)
+        self.reset()
 
     def infer(self, observation: Observation) -> tuple[ActionChunk, TickReport]:
         """Plans from one observation.
@@ -132,9 +217,10 @@ class Engine:
         Raises:
             InputError: the instruction or an image cannot be used.
         """
-        ids = self.prompt_ids(observation.instruction)
+        prompt, image = self.prompt(observation.instruction), self._image(observation)
+        policy = self._begin(observation.instruction)
         watch = Stopwatch(self.device)
-        actions = self._run(self._image(observation), ids, watch)
+        actions = self._run(policy, image, prompt, watch)
         self._sequence += 1
         chunk = ActionChunk(
             actions,
@@ -143,20 +229,55 @@ class Engine:
             observation.instruction,
             self._sequence,
         )
-        report = TickReport(
-            watch.seconds, self.config.num_patches, self.config.llm.layers, self.num_ddim_steps
-        )
-        return chunk, report
+        return chunk, self._report(policy, watch)
+
+    def _use(self, acceleration: Acceleration) -> ExecutionPlan:
+        policy, is_new = self._runners.get(acceleration)
+        if is_new:
+            self._warm(policy, 1)
+        with self._swapping:
+            self._policy, self._fresh = policy, True
+        return policy.plan
+
+    def _warm(self, policy: Policy, runs: int) -> None:
+        grey = np.full((self.image_size, self.image_size, 3), 127, dtype=np.uint8)
+        for _ in range(runs):
+            self._run(policy, grey, self.prompt.shortest(), Stopwatch(self.device))
+
+    def _begin(self, instruction: str) -> Policy:
+        # A tick runs by one plan from here to its end.
+        with self._swapping:
+            policy, fresh = self._policy, self._fresh
+            self._fresh = False
+        if fresh or instruction != self._instruction:
+            policy.reset()
+        self._instruction = instruction
+        return policy
 
     @torch.inference_mode()
-    def _run(self, image: np.ndarray, ids: Tensor, watch: Stopwatch) -> np.ndarray:
-        # image uint8 [H, W, 3], ids [1, T] -> float64 [horizon, action_dim]
+    def _run(
+        self, policy: Policy, image: np.ndarray, prompt: Prompt, watch: Stopwatch
+    ) -> np.ndarray:
+        # image uint8 [H, W, 3] -> float64 [horizon, action_dim]
         pixels = to_input(image, self.image_size).to(self.device)
         watch.lap('preprocess')
-        normalised = self.policy.run(pixels, ids, watch)
-        actions = self.statistics.unnormalise(normalised, self.policy.binarise_gripper)
+        normalised = policy.run(pixels, prompt, watch)
+        actions = self.statistics.unnormalise(normalised, policy.binarise_gripper)
         watch.lap('postprocess')
         return actions
+
+    def _report(self, policy: Policy, watch: Stopwatch) -> TickReport:
+        plan, kept, roles = policy.plan, None, None
+        if self.report_tokens and policy.selection is not None:
+            kept, roles = (part[0].cpu().numpy() for part in policy.selection)
+        return TickReport(
+            watch.seconds,
+            self.config.num_patches if plan.tokens is None else plan.tokens.keep,
+            len(plan.layers),
+            policy.full_steps_run,
+            kept,
+            roles,
+        )
 
     def _image(self, observation: Observation) -> np.ndarray:
         name = self.camera_names[0]
@@ -175,43 +296,6 @@ class Engine:
             )
         return image
 
-    def prompt_length(self, instruction: str) -> int:
-        """Ids of the prompt, BOS included, without visual tokens; raises as `prompt_ids`."""
-        return self.prompt_ids(instruction).shape[1]
-
-    def prompt_ids(self, instruction: str) -> Tensor:
-        """Ids of the prompt, int64 [1, T] on the device.
-
-        They are kept by instruction: tokenising is not part of a tick.
-
-        Raises:
-            InputError: as `check_instruction`.
-        """
-        if instruction in self._prompts:
-            self._prompts.move_to_end(instruction)
-            return self._prompts[instruction]
-        if not instruction.strip():
-            raise InputError('the instruction is empty, expected text such as "pick red can"')
-        try:
-            ids = prompt_ids(
-                self._tokenizer, self.config.prompt_template, self.config.suffix_ids, instruction
-            )
-        except UnknownWordsError as error:
-            shown = instruction if len(instruction) <= 80 else instruction[:80] + '...'
-            raise InputError(f'instruction {shown!r}: {error}') from error
-        taken = self.config.num_patches + self.policy.decoded_positions
-        room = self.config.llm.max_positions - taken
-        if len(ids) > room:
-            raise InputError(
-                f'the instruction has {len(ids)} tokens, '
-                f'model {self.model_name} takes at most {room}'
-            )
-        tensor = torch.tensor([ids], device=self.device)
-        self._prompts[instruction] = tensor
-        if len(self._prompts) > _PROMPTS_KEPT:
-            self._prompts.popitem(last=False)
-        return tensor
-
 
 def load_engine(
     model: str = 'tabletop',
@@ -226,6 +310,9 @@ def load_engine(
     guidance: float | None = None,
     seed: int = 0,
     random_weights: bool = False,
+    acceleration: Acceleration | None = None,
+    profile: str | Path | CalibrationProfile | None = None,
+    only_kept_layers: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Engine:
     """Loads a policy.
@@ -244,6 +331,11 @@ def load_engine(
         guidance: classifier-free guidance scale; None takes the model's.
         seed: of the sampling noise, and of random weights.
         random_weights: build the model without reading its weights.
+        acceleration: settings or the name of a preset; None is dense.
+        profile: calibration profile or its file; None takes the one beside the weights, if there
+            is one that fits.
+        only_kept_layers: load no decoder layer that the plan leaves out. Later plans cannot have
+            them.
         progress: called with the bytes of weights done and in all while they are loaded.
 
     Raises:
@@ -254,6 +346,9 @@ def load_engine(
     kind = parse_dtype(dtype, device)
     if threads is not None:
         torch.set_num_threads(threads)
+    acceleration = DENSE if acceleration is None else acceleration
+    found, no_profile = find_profile(source, profile, random_weights)
+    layers = planned_layers(acceleration, found) if only_kept_layers else None
     try:
         if num_ddim_steps is not None:
             ddim_timesteps(num_ddim_steps)
@@ -261,7 +356,9 @@ def load_engine(
             if isinstance(source, OpenVLAConfig):
                 refuse_diffusion_options(source.name, num_ddim_steps, guidance)
             refuse_file_options(model, unnorm_key, use_ema)
-            checkpoint = random_checkpoint(source.name, device, kind, seed, tokenizer=tokenizer)
+            checkpoint = random_checkpoint(
+                source.name, device, kind, seed, tokenizer=tokenizer, layers=layers
+            )
         else:
             checkpoint = load_checkpoint(
                 source,
@@ -271,8 +368,19 @@ def load_engine(
                 tokenizer=tokenizer,
                 use_ema=use_ema,
                 random_weights=seed if random_weights else None,
+                layers=layers,
                 progress=progress,
             )
-        return Engine(checkpoint, num_ddim_steps=num_ddim_steps, guidance=guidance, seed=seed)
     except (CheckpointError, ScheduleError) as error:
         raise InputError(str(error)) from error
+    asked_for = profile is not None or only_kept_layers
+    found, no_profile = fitting_profile(checkpoint.model, found, no_profile, asked_for)
+    return Engine(
+        checkpoint,
+        num_ddim_steps=num_ddim_steps,
+        guidance=guidance,
+        seed=seed,
+        acceleration=acceleration,
+        profile=found,
+        no_profile=no_profile,
+    )

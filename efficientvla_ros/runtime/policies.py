@@ -2,92 +2,108 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from efficientvla_ros.acceleration.feature_cache import ResidualCache
+from efficientvla_ros.acceleration.plan import ExecutionPlan
+from efficientvla_ros.acceleration.token_selection import Selection
 from efficientvla_ros.models.cogact import CogACT
+from efficientvla_ros.models.diffusion import DiffusionSampler
 from efficientvla_ros.models.kv_cache import KVCache
 from efficientvla_ros.models.openvla import OpenVLA, action_values
-from efficientvla_ros.models.prismatic import PrismaticVLM
+from efficientvla_ros.runtime.decoder import PlannedDecoder
+from efficientvla_ros.runtime.prompts import Prompt
 from efficientvla_ros.runtime.stopwatch import Stopwatch
-from efficientvla_ros.types import InputError
 
 _PROMPT_STEP = 64
 
 
 class Policy(Protocol):
-    """What the engine needs to know of a policy.
+    """What the engine needs to know of a policy that is prepared for one plan.
 
     Attributes:
+        plan: what a tick runs.
         horizon: actions in a chunk.
         binarise_gripper: whether the gripper's value is a threshold decision.
-        decoded_positions: positions that the language model needs after the prompt.
-        num_ddim_steps: sampling steps; 0 without a diffusion head.
-        guidance: classifier-free guidance scale; None without a diffusion head.
-        noise: initial noise float32 [1, horizon, action_dim]; None without a diffusion head.
+        full_steps_run: sampling steps of the last tick that ran the whole head.
     """
 
+    plan: ExecutionPlan
     horizon: int
     binarise_gripper: bool
-    decoded_positions: int
-    num_ddim_steps: int
-    guidance: float | None
-    noise: Tensor | None
+    full_steps_run: int
 
-    def run(self, pixels: Tensor, ids: Tensor, watch: Stopwatch) -> np.ndarray:
+    @property
+    def selection(self) -> Selection | None:
+        """Visual tokens kept at the last tick, on the device; None where all are."""
+
+    def run(self, pixels: Tensor, prompt: Prompt, watch: Stopwatch) -> np.ndarray:
         """Plans from one image.
 
         Args:
             pixels: float32 [1, 3, S, S] in [0, 1], on the model's device.
-            ids: prompt [1, T], on the model's device.
+            prompt: the instruction.
             watch: takes the stages `vision`, `language` and `action_head`.
 
         Returns:
             Normalised actions, float64 [horizon, action_dim].
         """
 
+    def reset(self) -> None:
+        """Forgets earlier ticks."""
+
 
 class DiffusionPolicy:
     """CogACT: one pass of the language model, then sampling with the diffusion head."""
 
     binarise_gripper = True
-    decoded_positions = 0
 
     def __init__(
         self,
         model: CogACT,
-        *,
-        num_ddim_steps: int | None = None,
-        guidance: float | None = None,
-        seed: int = 0,
+        plan: ExecutionPlan,
+        decoder: PlannedDecoder,
+        sampler: DiffusionSampler,
+        noise: Tensor,
     ) -> None:
-        """Draws the noise and computes the sampler's constants; None takes the model's value."""
-        head = model.config.head
-        self._model = model
-        self._sampler = model.sampler(steps=num_ddim_steps, guidance=guidance)
-        self.horizon = head.horizon
-        self.num_ddim_steps = self._sampler.steps
-        self.guidance = self._sampler.guidance
-        # The same noise every tick: the plan then changes only because the scene does.
-        noise = torch.randn(
-            (1, head.horizon, head.action_dim),
-            generator=torch.Generator().manual_seed(seed),
-            dtype=torch.float32,
-        )
-        self.noise = noise.to(model.action_model.net.positional_embedding.device)
+        """Takes the parts; `noise` is float32 [1, horizon, action_dim], the same every tick."""
+        self.plan, self.horizon = plan, noise.shape[1]
+        self._model, self._decoder = model, decoder
+        self._sampler, self._noise = sampler, noise
+        self._cache: ResidualCache | None = None
+        if plan.caches:
+            blocks = model.action_model.net.run_blocks
+            self._cache = ResidualCache(blocks, plan.full_steps, plan.config.cache_threshold)
+        self.full_steps_run = len(plan.full_steps)
 
-    def run(self, pixels: Tensor, ids: Tensor, watch: Stopwatch) -> np.ndarray:
+    @property
+    def selection(self) -> Selection | None:
+        """As `Policy.selection`."""
+        return self._decoder.selection
+
+    def run(self, pixels: Tensor, prompt: Prompt, watch: Stopwatch) -> np.ndarray:
         """As `Policy.run`; `language` is the cognition feature, `action_head` the sampling."""
         visual = self._model.visual_tokens(pixels)
         watch.lap('vision')
-        cognition = self._model.cognition(visual, ids)
+        embedded = self._model.input_embeddings(visual, prompt.ids)
+        cognition = self._decoder.prompt(embedded, prompt)[:, -1]
         watch.lap('language')
-        sample = self._sampler(cognition, self.noise)[0].cpu().numpy()
+        cache = self._cache
+        if cache is not None:
+            cache.begin()
+        sample = self._sampler(cognition, self._noise, cache)[0].cpu().numpy()
+        if cache is not None:
+            self.full_steps_run = cache.full_steps_run
         watch.lap('action_head')
         return sample.astype(np.float64)
+
+    def reset(self) -> None:
+        """As `Policy.reset`."""
+        self._decoder.reset()
 
 
 class TokenPolicy:
@@ -95,60 +111,47 @@ class TokenPolicy:
 
     binarise_gripper = False
     horizon = 1
-    num_ddim_steps = 0
-    guidance = None
-    noise = None
+    full_steps_run = 0
 
-    def __init__(self, model: OpenVLA) -> None:
+    def __init__(self, model: OpenVLA, plan: ExecutionPlan, decoder: PlannedDecoder) -> None:
         """Allocates the cache of keys and values for usual prompts."""
-        self._model = model
-        self.decoded_positions = model.config.action_dim - 1
+        self.plan = plan
+        self._model, self._decoder = model, decoder
         self._cache = model.new_cache(_PROMPT_STEP)
 
-    def run(self, pixels: Tensor, ids: Tensor, watch: Stopwatch) -> np.ndarray:
+    @property
+    def selection(self) -> Selection | None:
+        """As `Policy.selection`."""
+        return self._decoder.selection
+
+    def run(self, pixels: Tensor, prompt: Prompt, watch: Stopwatch) -> np.ndarray:
         """As `Policy.run`; `language` is the prompt's pass, `action_head` the decoding steps."""
-        cache = self._cache_for(ids.shape[1])
+        cache = self._cache_for(prompt.ids.shape[1])
         visual = self._model.visual_tokens(pixels)
         watch.lap('vision')
-        first = self._model.prefill(visual, ids, cache)
+        read = partial(self._read, prompt)
+        first = self._model.prefill(visual, prompt.ids, cache, read)
         watch.lap('language')
-        tokens = self._model.decode(first, cache).cpu().numpy()
+        tokens = self._model.decode(first, cache, self._decoder.step).cpu().numpy()
         watch.lap('action_head')
         return action_values(tokens, self._model.config)
 
+    def reset(self) -> None:
+        """As `Policy.reset`."""
+        self._decoder.reset()
+
+    def _read(self, prompt: Prompt, x: Tensor, cache: KVCache) -> Tensor:
+        return self._decoder.prompt(x, prompt, cache)
+
     def _cache_for(self, prompt_length: int) -> KVCache:
         # Grows in steps with an unusually long prompt, and never in the ticks that follow.
-        needed = self._model.config.num_patches + prompt_length + self.decoded_positions
+        needed = self._model.config.num_patches + prompt_length + decoded_positions(self._model)
         if needed > self._cache.capacity:
             rounded = -(-prompt_length // _PROMPT_STEP) * _PROMPT_STEP
             self._cache = self._model.new_cache(rounded)
         return self._cache
 
 
-def make_policy(
-    model: PrismaticVLM,
-    *,
-    num_ddim_steps: int | None = None,
-    guidance: float | None = None,
-    seed: int = 0,
-) -> Policy:
-    """Chooses the class that runs `model`; options as for `load_engine`.
-
-    Raises:
-        InputError: an option of the diffusion head is given for a model without one.
-    """
-    if isinstance(model, CogACT):
-        return DiffusionPolicy(model, num_ddim_steps=num_ddim_steps, guidance=guidance, seed=seed)
-    refuse_diffusion_options(model.config.name, num_ddim_steps, guidance)
-    return TokenPolicy(model)
-
-
-def refuse_diffusion_options(
-    name: str, num_ddim_steps: int | None, guidance: float | None
-) -> None:
-    """Raises InputError if an option is given that only a diffusion head has."""
-    for option, value in (('DDIM steps', num_ddim_steps), ('guidance', guidance)):
-        if value is not None:
-            raise InputError(
-                f'model {name} has no diffusion head, so {option} cannot be set, got {value}'
-            )
+def decoded_positions(model: CogACT | OpenVLA) -> int:
+    """Positions that the language model needs after the prompt."""
+    return model.config.action_dim - 1 if isinstance(model, OpenVLA) else 0

@@ -97,7 +97,7 @@ def test_ten_thousand_instructions_do_not_pile_up(engine):
     words = ('pick', 'the', 'red', 'green', 'blue', 'can', 'orange')
     for i in range(7**4):
         engine.check_instruction(' '.join(words[i // 7**k % 7] for k in range(4)))
-    assert len(engine._prompts) <= 64
+    assert len(engine.prompt) <= 64
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,128 @@
+"""The language model's stack as one plan runs it."""
+
+from __future__ import annotations
+
+from weakref import WeakValueDictionary
+
+import torch
+from torch import Tensor, nn
+
+from efficientvla_ros.acceleration.plan import ExecutionPlan
+from efficientvla_ros.acceleration.profile import CalibrationProfile
+from efficientvla_ros.acceleration.token_scores import score_and_run
+from efficientvla_ros.acceleration.token_selection import Selection, sequence_index, take
+from efficientvla_ros.acceleration.token_selector import TokenSelector
+from efficientvla_ros.acceleration.width_pruning import slice_mlp
+from efficientvla_ros.models.kv_cache import KVCache
+from efficientvla_ros.models.llama import LlamaLayer, LlamaModel, Rope
+from efficientvla_ros.models.prismatic import PrismaticVLM
+from efficientvla_ros.runtime.prompts import Prompt
+
+
+class NarrowLayers:
+    """Decoder layers with fewer MLP channels; plans that want the same ones share them."""
+
+    def __init__(self, decoder: LlamaModel, profile: CalibrationProfile | None) -> None:
+        """Takes the whole layers and what calibration has measured of them."""
+        self._layers = decoder.layers
+        self._means = None if profile is None else profile.mlp_mean
+        self._mlps: WeakValueDictionary[tuple[int, int], nn.Module] = WeakValueDictionary()
+
+    def layer(self, index: int, channels: tuple[int, ...]) -> LlamaLayer:
+        """Layer `index` with these channels, whose number decides which they are."""
+        key = (index, len(channels))
+        mlp = self._mlps.get(key)
+        if mlp is None:
+            kept = torch.tensor(channels, dtype=torch.int64)
+            mlp = slice_mlp(self._layers[index].mlp, kept, self._means[index])
+            self._mlps[key] = mlp
+        return self._layers[index].with_mlp(mlp)
+
+
+class PlannedDecoder:
+    """Runs the layers of a plan, and drops visual tokens after the scoring layer.
+
+    A plan that leaves nothing out runs the same operations as `LlamaModel.forward`.
+
+    Attributes:
+        selection: visual tokens kept of the last prompt, on the device; None where all are.
+    """
+
+    def __init__(
+        self, model: PrismaticVLM, plan: ExecutionPlan, narrow: NarrowLayers, seed: int = 0
+    ) -> None:
+        """Prepares layers and indices.
+
+        Args:
+            model: the networks.
+            plan: which layers, channels and tokens stay.
+            narrow: makes the layers with fewer channels.
+            seed: of random token selection.
+        """
+        self._decoder = model.llm_backbone.llm.model
+        if plan.channels is None:
+            layers = [self._decoder.layers[index] for index in plan.layers]
+        else:
+            layers = [narrow.layer(*pair) for pair in zip(plan.layers, plan.channels)]
+        self._layers: list[tuple[int, LlamaLayer]] = list(zip(plan.layers, layers))
+        self._patches = model.config.num_patches
+        self._scoring_layer = plan.scoring_layer
+        device = self._decoder.norm.weight.device
+        self._positions = torch.arange(model.config.llm.max_positions, device=device)
+        self._selector, self._dropped = None, 0
+        if plan.tokens is not None:
+            self._selector = TokenSelector(plan.tokens, self._patches, device, seed)
+            self._dropped = self._patches - plan.tokens.keep
+        self.selection: Selection | None = None
+
+    def prompt(self, x: Tensor, prompt: Prompt, cache: KVCache | None = None) -> Tensor:
+        """Reads a sequence [BOS][patches][text].
+
+        Args:
+            x: input embeddings [1, S, D].
+            prompt: the text in it.
+            cache: takes keys and values; it must be empty.
+
+        Returns:
+            Hidden state of the last position after the final norm, [1, 1, D].
+        """
+        length = x.shape[1]
+        rope = self._decoder.rotary(self._positions[:length], x.dtype)
+        for place, (index, layer) in enumerate(self._layers):
+            part = None if cache is None else cache.layer(index)
+            if self._selector is not None and index == self._scoring_layer:
+                x, rope = self._drop(layer, x, rope, prompt, part)
+            else:
+                x = layer(x, rope, None, part, place == len(self._layers) - 1)
+        if cache is not None:
+            cache.length = length
+        return self._decoder.norm(x[:, -1:])
+
+    def step(self, x: Tensor, cache: KVCache) -> Tensor:
+        """Goes on after `prompt`: the next position's embedding [1, 1, D] to its state."""
+        rope = self._decoder.rotary(self._positions[cache.length : cache.length + 1], x.dtype)
+        for index, layer in self._layers:
+            dropped = self._dropped if index > self._scoring_layer else 0
+            x = layer(x, rope, None, cache.layer(index, dropped), True)
+        cache.length += 1
+        return self._decoder.norm(x)
+
+    def reset(self) -> None:
+        """Forgets what the choice of tokens remembers of earlier ticks."""
+        self.selection = None
+        if self._selector is not None:
+            self._selector.reset()
+
+    def _drop(
+        self, layer: LlamaLayer, x: Tensor, rope: Rope, prompt: Prompt, part: object
+    ) -> tuple[Tensor, Rope]:
+        # Runs the scoring layer on all positions; what stays keeps its rotary positions.
+        options, relevance = self._selector.options, None
+        if options.needs_scores:
+            rows = prompt.rows(options.scored_rows)
+            x, relevance = score_and_run(layer, x, rope, rows, cache=part)
+        else:
+            x = layer(x, rope, None, part)
+        self.selection = self._selector(relevance, x[:, 1 : 1 + self._patches])
+        index = sequence_index(self.selection.kept, self._patches, x.shape[1])
+        return take(x, index), self._decoder.rotary(index, x.dtype)

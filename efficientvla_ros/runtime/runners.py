@@ -1,0 +1,154 @@
+"""Policies prepared for plans; those of recent plans are kept."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+
+from efficientvla_ros.acceleration.config import AccelerationConfig, AccelerationError
+from efficientvla_ros.acceleration.plan import NO_PROFILE, ExecutionPlan, build_plan
+from efficientvla_ros.acceleration.presets import preset
+from efficientvla_ros.acceleration.profile import CalibrationProfile, ProfileError
+from efficientvla_ros.models.cogact import CogACT
+from efficientvla_ros.models.openvla import OpenVLA
+from efficientvla_ros.runtime.decoder import NarrowLayers, PlannedDecoder
+from efficientvla_ros.runtime.policies import DiffusionPolicy, Policy, TokenPolicy
+from efficientvla_ros.types import InputError
+
+_KEPT = 4
+
+Acceleration = AccelerationConfig | str
+"""Settings, or the name of a preset."""
+
+
+class Runners:
+    """Makes policies from settings.
+
+    Nothing that one of them changes while it runs is shared with another, so that one can be
+    made while another is running.
+
+    Attributes:
+        sampler: constants of the diffusion head; None without one.
+        noise: what sampling starts from, float32 [1, horizon, action_dim]; None likewise.
+        profile: what calibration has measured of the model.
+    """
+
+    def __init__(
+        self,
+        model: CogACT | OpenVLA,
+        *,
+        num_ddim_steps: int | None = None,
+        guidance: float | None = None,
+        seed: int = 0,
+        profile: CalibrationProfile | None = None,
+        no_profile: str = NO_PROFILE,
+    ) -> None:
+        """Draws the noise and computes the sampler's constants.
+
+        Args:
+            model: the networks.
+            num_ddim_steps: sampling steps; None takes the model's.
+            guidance: classifier-free guidance scale; None takes the model's.
+            seed: of the noise and of random token selection.
+            profile: what calibration has measured of the model.
+            no_profile: why there is none, for the plans' notes.
+
+        Raises:
+            InputError: an option of the diffusion head is given for a model without one, or the
+                profile is of another model.
+        """
+        self._model, self._seed = model, seed
+        self.sampler, self.noise = None, None
+        if isinstance(model, CogACT):
+            head = model.config.head
+            self.sampler = model.sampler(steps=num_ddim_steps, guidance=guidance)
+            # The same noise every tick: the plan then changes only because the scene does.
+            noise = torch.randn(
+                (1, head.horizon, head.action_dim),
+                generator=torch.Generator().manual_seed(seed),
+                dtype=torch.float32,
+            )
+            self.noise = noise.to(model.action_model.net.positional_embedding.device)
+        else:
+            refuse_diffusion_options(model.config.name, num_ddim_steps, guidance)
+        self._no_profile = no_profile
+        self.set_profile(profile)
+
+    @property
+    def steps(self) -> int:
+        """Sampling steps; 0 without a diffusion head."""
+        return 0 if self.sampler is None else self.sampler.steps
+
+    def set_profile(self, profile: CalibrationProfile | None) -> None:
+        """Replaces the profile and drops what was made from the one before.
+
+        Raises:
+            InputError: the profile is of another model.
+        """
+        if profile is not None:
+            try:
+                profile.check_model(self._model)
+            except ProfileError as error:
+                raise InputError(str(error)) from error
+        self.profile = profile
+        self._kept: OrderedDict[AccelerationConfig, Policy] = OrderedDict()
+        self._narrow = NarrowLayers(self._model.llm_backbone.llm.model, profile)
+
+    def plan(self, acceleration: Acceleration) -> ExecutionPlan:
+        """The plan of some settings.
+
+        Raises:
+            InputError: a preset is unknown, the settings do not fit the model, or they need
+                layers that were not loaded.
+        """
+        config = self._model.config
+        try:
+            if isinstance(acceleration, str):
+                acceleration = preset(acceleration, config)
+            plan = build_plan(
+                config,
+                acceleration,
+                self.profile,
+                steps=self.steps,
+                no_profile=self._no_profile,
+            )
+        except AccelerationError as error:
+            raise InputError(str(error)) from error
+        layers = self._model.llm_backbone.llm.model.layers
+        absent = [i for i in plan.layers if layers[i].input_layernorm.weight.is_meta]
+        if absent:
+            raise InputError(
+                f'the plan runs decoder layers {", ".join(map(str, absent))}, which were left '
+                'out when the model was loaded: load it with all layers'
+            )
+        return plan
+
+    def get(self, acceleration: Acceleration) -> tuple[Policy, bool]:
+        """The policy of some settings, and whether it had to be made; raises as `plan`."""
+        plan = self.plan(acceleration)
+        if plan.config in self._kept:
+            self._kept.move_to_end(plan.config)
+            return self._kept[plan.config], False
+        policy = self._make(plan)
+        self._kept[plan.config] = policy
+        if len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        return policy, True
+
+    def _make(self, plan: ExecutionPlan) -> Policy:
+        decoder = PlannedDecoder(self._model, plan, self._narrow, self._seed)
+        if isinstance(self._model, CogACT):
+            return DiffusionPolicy(self._model, plan, decoder, self.sampler, self.noise)
+        return TokenPolicy(self._model, plan, decoder)
+
+
+def refuse_diffusion_options(
+    name: str, num_ddim_steps: int | None, guidance: float | None
+) -> None:
+    """Raises InputError if an option is given that only a diffusion head has."""
+    for option, value in (('DDIM steps', num_ddim_steps), ('guidance', guidance)):
+        if value is not None:
+            raise InputError(
+                f'model {name} has no diffusion head, so {option} cannot be set, got {value}'
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from weakref import WeakValueDictionary
 
 import torch
@@ -22,11 +23,29 @@ from efficientvla_ros.runtime.prompts import Prompt
 class NarrowLayers:
     """Decoder layers with fewer MLP channels; plans that want the same ones share them."""
 
-    def __init__(self, decoder: LlamaModel, profile: CalibrationProfile | None) -> None:
-        """Takes the whole layers and what calibration has measured of them."""
-        self._layers = decoder.layers
+    def __init__(
+        self, decoder: LlamaModel, profile: CalibrationProfile | None, replace: bool = False
+    ) -> None:
+        """Takes the whole layers and what calibration has measured of them.
+
+        Args:
+            decoder: the stack.
+            profile: of the model; None makes no narrow layers.
+            replace: whether a whole MLP loses its memory when a narrow one is made from it.
+        """
+        self._layers, self._replace = decoder.layers, replace
         self._means = None if profile is None else profile.mlp_mean
-        self._mlps: WeakValueDictionary[tuple[int, int], nn.Module] = WeakValueDictionary()
+        # Where they replace the whole ones nothing else can be made any more.
+        self._mlps: MutableMapping[tuple[int, int], nn.Module] = (
+            {} if replace else WeakValueDictionary()
+        )
+
+    def has(self, index: int, channels: int | None) -> bool:
+        """Whether layer `index` can run with so many MLP channels; None is all."""
+        layer = self._layers[index]
+        if layer.input_layernorm.weight.is_meta:
+            return False
+        return not layer.mlp.down_proj.weight.is_meta or (index, channels) in self._mlps
 
     def layer(self, index: int, channels: tuple[int, ...]) -> LlamaLayer:
         """Layer `index` with these channels, whose number decides which they are."""
@@ -36,6 +55,8 @@ class NarrowLayers:
             kept = torch.tensor(channels, dtype=torch.int64)
             mlp = slice_mlp(self._layers[index].mlp, kept, self._means[index])
             self._mlps[key] = mlp
+            if self._replace:
+                self._layers[index].mlp.to('meta')
         return self._layers[index].with_mlp(mlp)
 
 

@@ -69,6 +69,7 @@ class Engine:
         acceleration: Acceleration = DENSE,
         profile: CalibrationProfile | None = None,
         no_profile: str = NO_PROFILE,
+        only_kept: bool = False,
     ) -> None:
         """Wraps a loaded policy; use `load_engine` to get one by name or path."""
         self.model: PrismaticVLM = checkpoint.model
@@ -88,6 +89,7 @@ class Engine:
             seed=seed,
             profile=profile,
             no_profile=no_profile,
+            only_kept=only_kept,
         )
         self._changing, self._swapping = Lock(), Lock()
         self._policy, _ = self._runners.get(acceleration)
@@ -334,8 +336,8 @@ def load_engine(
         acceleration: settings or the name of a preset; None is dense.
         profile: calibration profile or its file; None takes the one beside the weights, if there
             is one that fits.
-        only_kept_layers: load no decoder layer that the plan leaves out. Later plans cannot have
-            them.
+        only_kept_layers: load no decoder layer that the plan leaves out, and let go of whole
+            MLPs once they are cut. Later plans cannot have them.
         progress: called with the bytes of weights done and in all while they are loaded.
 
     Raises:
@@ -383,4 +385,5 @@ def load_engine(
         acceleration=acceleration,
         profile=found,
         no_profile=no_profile,
+        only_kept=only_kept_layers,
     )

@@ -43,6 +43,7 @@ class Runners:
         seed: int = 0,
         profile: CalibrationProfile | None = None,
         no_profile: str = NO_PROFILE,
+        only_kept: bool = False,
     ) -> None:
         """Draws the noise and computes the sampler's constants.
 
@@ -53,6 +54,7 @@ class Runners:
             seed: of the noise and of random token selection.
             profile: what calibration has measured of the model.
             no_profile: why there is none, for the plans' notes.
+            only_kept: let go of whole MLPs once they have been cut.
 
         Raises:
             InputError: an option of the diffusion head is given for a model without one, or the
@@ -72,7 +74,8 @@ class Runners:
             self.noise = noise.to(model.action_model.net.positional_embedding.device)
         else:
             refuse_diffusion_options(model.config.name, num_ddim_steps, guidance)
-        self._no_profile = no_profile
+        self._no_profile, self._only_kept = no_profile, only_kept
+        self._kept: OrderedDict[AccelerationConfig, Policy] = OrderedDict()
         self.set_profile(profile)
 
     @property
@@ -84,16 +87,22 @@ class Runners:
         """Replaces the profile and drops what was made from the one before.
 
         Raises:
-            InputError: the profile is of another model.
+            InputError: the profile is of another model, or parts that the one before left out
+                are gone.
         """
+        if self._only_kept and self._kept:
+            raise InputError(
+                'another profile needs parts that were left out when the model was loaded, '
+                'expected a model loaded in full'
+            )
         if profile is not None:
             try:
                 profile.check_model(self._model)
             except ProfileError as error:
                 raise InputError(str(error)) from error
         self.profile = profile
-        self._kept: OrderedDict[AccelerationConfig, Policy] = OrderedDict()
-        self._narrow = NarrowLayers(self._model.llm_backbone.llm.model, profile)
+        self._kept.clear()
+        self._narrow = NarrowLayers(self._model.llm_backbone.llm.model, profile, self._only_kept)
 
     def plan(self, acceleration: Acceleration) -> ExecutionPlan:
         """The plan of some settings.
@@ -115,12 +124,13 @@ class Runners:
             )
         except AccelerationError as error:
             raise InputError(str(error)) from error
-        layers = self._model.llm_backbone.llm.model.layers
-        absent = [i for i in plan.layers if layers[i].input_layernorm.weight.is_meta]
+        width = None if plan.channels is None else len(plan.channels[0])
+        absent = [index for index in plan.layers if not self._narrow.has(index, width)]
         if absent:
             raise InputError(
-                f'the plan runs decoder layers {", ".join(map(str, absent))}, which were left '
-                'out when the model was loaded: load it with all layers'
+                f'the plan ({plan}) runs parts of decoder layers '
+                f'{", ".join(map(str, absent))} that were left out when the model was loaded, '
+                'expected a model loaded in full'
             )
         return plan
 

@@ -8,7 +8,10 @@ from typing import Annotated
 
 import typer
 
+from efficientvla_ros.cli.benchmark_tables import benchmark_summary, preset_summary
+
 SCHEMA = 'efficientvla_ros/benchmark/1'
+SCHEMA_PRESETS = 'efficientvla_ros/benchmark_presets/1'
 
 
 def command(
@@ -53,6 +56,20 @@ def command(
             help='eager: also measure CogACT as the original code runs it, on the same weights.'
         ),
     ] = None,
+    presets: Annotated[
+        str | None,
+        typer.Option(
+            help='Acceleration presets, separated by commas; they take turns in one run, dense '
+            'always among them.'
+        ),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            help='Calibration profile; the one beside the weights if not given. Random weights '
+            'are measured with one of random images.'
+        ),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option('--json', help='Write the report here.')
     ] = None,
@@ -62,11 +79,14 @@ def command(
     from rich.progress import Progress
 
     from efficientvla_ros.evaluation.benchmark import check_baseline, run_benchmark
+    from efficientvla_ros.evaluation.preset_benchmark import benchmark_presets, give_profile
+    from efficientvla_ros.evaluation.presets import parse_presets
     from efficientvla_ros.evaluation.provenance import provenance
     from efficientvla_ros.evaluation.report import write_json
     from efficientvla_ros.runtime.engine import load_engine
 
     check_baseline(baseline)
+    names = None if presets is None else parse_presets(presets)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         loading = bar.add_task('loading', total=None)
         start = time.perf_counter()
@@ -80,22 +100,27 @@ def command(
             num_ddim_steps=ddim_steps,
             guidance=guidance,
             random_weights=random_weights,
+            profile=profile,
             progress=lambda done, total: bar.update(loading, completed=done, total=total),
         )
         load_seconds = time.perf_counter() - start
         prompt_tokens = engine.prompt_length(instruction)
         bar.remove_task(loading)
+        source = None if names is None else give_profile(engine, instruction)
         line = bar.add_task('inferences', total=runs)
-        measured = run_benchmark(
-            engine,
-            instruction,
-            image_shape=(image_height, image_width),
-            runs=runs,
-            warm_up_runs=warm_up_runs,
-            baseline=baseline,
-            progress=lambda done: bar.update(line, completed=done),
-        )
-    typer.echo(_summary(measured, load_seconds))
+        options = {
+            'image_shape': (image_height, image_width),
+            'runs': runs,
+            'warm_up_runs': warm_up_runs,
+            'baseline': baseline,
+            'progress': lambda done: bar.update(line, completed=done),
+        }
+        if names is None:
+            measured = run_benchmark(engine, instruction, **options)
+        else:
+            measured = benchmark_presets(engine, names, instruction, **options)
+    show = benchmark_summary if names is None else preset_summary
+    typer.echo(show(measured, load_seconds))
     if json_file is not None:
         settings = {
             'model': model,
@@ -113,34 +138,9 @@ def command(
             'guidance': engine.guidance,
             'random_weights': random_weights,
         }
-        report = {'schema': SCHEMA, **provenance(device), 'settings': settings}
+        if names is not None:
+            settings |= {'presets': list(names), 'profile': source}
+        schema = SCHEMA if names is None else SCHEMA_PRESETS
+        report = {'schema': schema, **provenance(device), 'settings': settings}
         write_json(json_file, {**report, 'load_s': load_seconds, **measured})
         typer.echo(f'report: {json_file}')
-
-
-def _summary(measured: dict, load_seconds: float) -> str:
-    memory = measured['memory']
-    peak = memory.get('peak_device_bytes', memory['peak_rss_bytes'])
-    lines = [
-        f'loaded in {load_seconds:.1f} s; weights {memory["weights_bytes"] / 1e9:.2f} GB, '
-        f'peak memory {peak / 1e9:.2f} GB; other processes kept '
-        f'{measured["cores_busy_elsewhere"]:.1f} cores busy',
-        _table(measured['latency_s']),
-    ]
-    if 'baseline' in measured:
-        baseline = measured['baseline']
-        lines += [
-            f'baseline {baseline["name"]}; largest relative difference of the plans: '
-            f'{baseline["relative_difference"]:.1e}',
-            _table(baseline['latency_s'], baseline['speed_up']),
-        ]
-    return '\n'.join(lines)
-
-
-def _table(latency: dict[str, dict[str, float]], speed_up: dict[str, float] | None = None) -> str:
-    rows = [f'{"stage":<12} {"p50":>9} {"p95":>9} {"p99":>9}  ms']
-    for stage, values in latency.items():
-        cells = ' '.join(f'{1e3 * values[key]:9.2f}' for key in ('p50', 'p95', 'p99'))
-        factor = f'  engine {speed_up[stage]:.2f}x as fast' if speed_up else ''
-        rows.append(f'{stage:<12} {cells}{factor}')
-    return '\n'.join(rows)

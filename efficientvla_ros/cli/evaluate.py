@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from efficientvla_ros.evaluation.settings import EvaluationSettings
+from efficientvla_ros.types import InputError
 
 _DEFAULT = EvaluationSettings()
 
@@ -45,6 +46,17 @@ def command(
     camera_size: Annotated[
         int, typer.Option(help='Side of the rendered image, pixels.')
     ] = _DEFAULT.camera_size,
+    presets: Annotated[
+        str | None,
+        typer.Option(
+            help='Acceleration presets, separated by commas, on the same seeds; dense is always '
+            'among them.'
+        ),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(help='Calibration profile; the one beside the weights if not given.'),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help='Processes, one CPU thread each.')] = min(
         2, os.cpu_count() or 1
     ),
@@ -53,6 +65,9 @@ def command(
     ] = None,
     compare_with: Annotated[
         Path | None, typer.Option('--compare', help='Report to compare with, seed by seed.')
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help='With --presets: success over speed-up (PNG, SVG).')
     ] = None,
 ) -> None:
     """Measure closed-loop success in process, over many seeds.
@@ -64,8 +79,17 @@ def command(
 
     settings = EvaluationSettings(
         task, episodes, seed, model, device, ddim_steps, guidance, execute_steps, latency,
-        swap_instruction, swap_step, camera_shift_px, camera_size,
+        swap_instruction, swap_step, camera_shift_px, camera_size, profile,
     )  # fmt: skip
+    if presets is not None:
+        if compare_with is not None:
+            raise InputError('--compare is for one policy; --presets compares with dense itself')
+        from efficientvla_ros.cli.evaluate_presets import evaluate_presets
+
+        evaluate_presets(settings, presets, workers, json_file, plot)
+        return
+    if plot is not None:
+        raise InputError('--plot needs --presets')
     other = read_report(compare_with) if compare_with is not None else None
     report = _evaluate(settings, workers, json_file)
     typer.echo(markdown_table([report] if other is None else [report, other]))
@@ -137,7 +161,7 @@ def _with_bar(settings: EvaluationSettings, done: list[dict], seeds: list[int], 
         )
         if not seeds:
             return
-        for row in run_episodes(settings, seeds, workers):
+        for _, row in run_episodes(settings, [(None, seed) for seed in seeds], workers):
             count += 1
             successes += row.success
             bar.update(line, completed=count, rate=f'{successes}/{count}')

@@ -104,11 +104,11 @@ def plan_difference(engine: Engine, baseline: EagerBaseline, instruction: str) -
     from efficientvla_ros.runtime.stopwatch import Stopwatch
 
     image = random_images((engine.image_size, engine.image_size))[0]
-    ids, watch = engine.prompt_ids(instruction), Stopwatch(engine.device)
+    prompt, watch = engine.prompt(instruction), Stopwatch(engine.device)
     with torch.inference_mode():
         pixels = to_input(image, engine.image_size).to(engine.device)
-        found = engine.policy.run(pixels, ids, watch)
-    expected = baseline.normalised(image, ids, engine.noise, watch)
+        found = engine.policy.run(pixels, prompt, watch)
+    expected = baseline.normalised(image, prompt.ids, engine.noise, watch)
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 

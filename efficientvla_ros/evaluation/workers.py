@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from multiprocessing import get_context
 
 from efficientvla_ros.evaluation.settings import EXPERT, EvaluationSettings
@@ -32,9 +33,11 @@ class EpisodeRunner:
         self.environment = TabletopEnvironment(size, size, settings.task)
         self.policy = self._load_policy()
         self.controller = make_controller()
+        self._warm: set[str] = set()
 
     def _load_policy(self):
         settings = self._settings
+        # The expert plans by formulas: there is nothing to accelerate.
         if settings.model == EXPERT:
             from efficientvla_ros.evaluation.expert_policy import ExpertPolicy
 
@@ -47,12 +50,37 @@ class EpisodeRunner:
             threads=1,
             num_ddim_steps=settings.ddim_steps,
             guidance=settings.guidance,
+            profile=settings.profile,
         )
         engine.warm_up()
         return engine
 
-    def run(self, seed: int):
-        """Runs the episode of a seed and returns its `EpisodeRow`."""
+    def run(self, seed: int, preset: str | None = None):
+        """Runs the episode of a seed and returns its `EpisodeRow`.
+
+        Args:
+            seed: of the episode.
+            preset: plan that the policy runs by; None leaves it as it was loaded.
+
+        Raises:
+            InputError: the model cannot run by this preset.
+        """
+        made_from = {} if preset is None else self._prepare(preset)
+        row = self._run(seed)
+        return replace(row, plan={**made_from, **row.plan})
+
+    def _prepare(self, preset: str) -> dict:
+        """Sets a plan, warm and without memory of earlier episodes; says what it is."""
+        from efficientvla_ros.evaluation.presets import apply_preset
+
+        made_from = apply_preset(self.policy, preset)
+        if preset not in self._warm:
+            self.policy.warm_up()
+            self._warm.add(preset)
+        self.policy.reset()
+        return made_from
+
+    def _run(self, seed: int):
         from efficientvla_ros.evaluation.closed_loop import episode_of, run_episode
 
         settings = self._settings
@@ -74,19 +102,21 @@ class EpisodeRunner:
 _runners: dict[EvaluationSettings, EpisodeRunner] = {}
 
 
-def _run(settings: EvaluationSettings, seed: int):
+def _run(settings: EvaluationSettings, preset: str | None, seed: int):
     if settings not in _runners:
         _runners[settings] = EpisodeRunner(settings)
         atexit.register(_runners[settings].close)
-    return _runners[settings].run(seed)
+    return preset, _runners[settings].run(seed, preset)
 
 
-def run_episodes(settings: EvaluationSettings, seeds: Sequence[int], workers: int) -> Iterator:
-    """Runs the episodes of some seeds and yields their rows as they end, in any order.
+def run_episodes(
+    settings: EvaluationSettings, jobs: Sequence[tuple[str | None, int]], workers: int
+) -> Iterator:
+    """Runs episodes and yields (preset, row) as they end, in any order.
 
     Args:
         settings: of the evaluation.
-        seeds: which episodes.
+        jobs: preset (None for the policy as it is loaded) and seed of each episode.
         workers: number of processes.
 
     Raises:
@@ -95,12 +125,12 @@ def run_episodes(settings: EvaluationSettings, seeds: Sequence[int], workers: in
     for name, value in (('OMP_NUM_THREADS', '1'), ('OMP_WAIT_POLICY', 'passive')):
         os.environ.setdefault(name, value)
     pool = ProcessPoolExecutor(
-        max_workers=max(1, min(workers, len(seeds))),
+        max_workers=max(1, min(workers, len(jobs))),
         mp_context=get_context('spawn'),
         initializer=follow_parent,
     )
     try:
-        futures = [pool.submit(_run, settings, seed) for seed in seeds]
+        futures = [pool.submit(_run, settings, preset, seed) for preset, seed in jobs]
         for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+STAGES = ('preprocess', 'vision', 'language', 'action_head', 'postprocess')
+
 
 def plan(tokens: int = 64, layers: int = 12, steps: int = 10, notes: tuple[str, ...] = ()) -> dict:
     return {
@@ -20,7 +22,10 @@ def row(seed: int, outcome: str = 'success', made_by: dict | None = None, ms: fl
         'seed': seed, 'instruction': 'pick orange', 'target': 'orange', 'swapped': False,
         'outcome': outcome, 'ticks': 10, 'lifted_object': 'orange', 'inferences': 2,
         'rejected_commands': 0, 'holds': {}, 'interventions': {},
-        'stage_seconds': {'vision': [seconds / 4, seconds / 4], 'total': [seconds, 3 * seconds]},
+        'stage_seconds': {
+            **{stage: [seconds / 4, seconds / 4] for stage in STAGES},
+            'total': [seconds, 3 * seconds],
+        },
         'plan': plan() if made_by is None else made_by,
     }  # fmt: skip
 

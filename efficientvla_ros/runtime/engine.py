@@ -333,7 +333,8 @@ def load_engine(
         guidance: classifier-free guidance scale; None takes the model's.
         seed: of the sampling noise, and of random weights.
         random_weights: build the model without reading its weights.
-        acceleration: settings or the name of a preset; None is dense.
+        acceleration: settings, the name of a preset, or a function from the model's sizes to
+            settings; None is dense.
         profile: calibration profile or its file; None takes the one beside the weights, if there
             is one that fits.
         only_kept_layers: load no decoder layer that the plan leaves out, and let go of whole

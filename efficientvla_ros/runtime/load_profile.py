@@ -7,7 +7,6 @@ from pathlib import Path
 
 from efficientvla_ros.acceleration.config import AccelerationError
 from efficientvla_ros.acceleration.plan import NO_PROFILE, build_plan
-from efficientvla_ros.acceleration.presets import preset
 from efficientvla_ros.acceleration.profile import (
     PROFILE_FILE,
     CalibrationProfile,
@@ -18,7 +17,7 @@ from efficientvla_ros.models.config import VLMConfig
 from efficientvla_ros.models.errors import CheckpointError
 from efficientvla_ros.models.prismatic import PrismaticVLM
 from efficientvla_ros.models.sources import find_source
-from efficientvla_ros.runtime.runners import Acceleration
+from efficientvla_ros.runtime.runners import Acceleration, settings_for
 from efficientvla_ros.types import InputError
 
 Found = tuple[CalibrationProfile | None, str]
@@ -89,9 +88,7 @@ def planned_layers(
                 f'expected the {config.llm.layers} of model {config.name}'
             )
         try:
-            named = isinstance(acceleration, str)
-            settings = preset(acceleration, config) if named else acceleration
-            return build_plan(config, settings, profile).layers
+            return build_plan(config, settings_for(acceleration, config), profile).layers
         except AccelerationError as error:
             raise InputError(str(error)) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 import torch
 
@@ -11,6 +12,7 @@ from efficientvla_ros.acceleration.plan import NO_PROFILE, ExecutionPlan, build_
 from efficientvla_ros.acceleration.presets import preset
 from efficientvla_ros.acceleration.profile import CalibrationProfile, ProfileError
 from efficientvla_ros.models.cogact import CogACT
+from efficientvla_ros.models.config import VLMConfig
 from efficientvla_ros.models.openvla import OpenVLA
 from efficientvla_ros.runtime.decoder import NarrowLayers, PlannedDecoder
 from efficientvla_ros.runtime.policies import DiffusionPolicy, Policy, TokenPolicy
@@ -18,8 +20,15 @@ from efficientvla_ros.types import InputError
 
 _KEPT = 4
 
-Acceleration = AccelerationConfig | str
-"""Settings, or the name of a preset."""
+Acceleration = AccelerationConfig | str | Callable[[VLMConfig], AccelerationConfig]
+"""Settings, the name of a preset, or a function that makes settings from a model's sizes."""
+
+
+def settings_for(acceleration: Acceleration, model: VLMConfig) -> AccelerationConfig:
+    """The settings meant for one model; raises AccelerationError for an unknown preset."""
+    if isinstance(acceleration, str):
+        return preset(acceleration, model)
+    return acceleration(model) if callable(acceleration) else acceleration
 
 
 class Runners:
@@ -113,11 +122,9 @@ class Runners:
         """
         config = self._model.config
         try:
-            if isinstance(acceleration, str):
-                acceleration = preset(acceleration, config)
             plan = build_plan(
                 config,
-                acceleration,
+                settings_for(acceleration, config),
                 self.profile,
                 steps=self.steps,
                 no_profile=self._no_profile,

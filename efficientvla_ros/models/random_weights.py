@@ -22,7 +22,7 @@ def init_weights(model: AnyPolicy, seed: int = 0) -> AnyPolicy:
     Works in place, tensor by tensor, whatever device and type the parameters have: no more than
     one tensor exists in float32 beside them. Equal seeds give equal weights on devices of one
     type (CPU or CUDA), up to the rounding to the parameters' type. Parameters on the meta device
-    are left out and draw nothing.
+    stay empty and change nothing for the others.
 
     Args:
         model: a policy with allocated parameters.
@@ -64,11 +64,12 @@ class _Normal:
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._generators: dict[torch.device, torch.Generator] = {}
+        self._last = torch.device('cpu')
 
     def __call__(self, parameter: Tensor, std: float) -> None:
-        device = parameter.device
-        if parameter.is_meta:
-            return
+        # What is left out is drawn as well: all else is then as in the whole model.
+        device = self._last if parameter.is_meta else parameter.device
+        self._last = device
         if device not in self._generators:
             self._generators[device] = torch.Generator(device).manual_seed(self._seed)
         values = torch.randn(
@@ -77,7 +78,8 @@ class _Normal:
             device=device,
             dtype=torch.float32,
         )
-        parameter.copy_(values.mul_(std))
+        if not parameter.is_meta:
+            parameter.copy_(values.mul_(std))
 
 
 def _identity(module: nn.Module) -> None:

@@ -14,6 +14,7 @@ from naive_plans import (
     observation,
     profile_of,
 )
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from efficientvla_ros.acceleration.config import AccelerationConfig
 from efficientvla_ros.acceleration.plan import build_plan
@@ -205,3 +206,36 @@ def test_plans_run_in_bfloat16(make):
     engine.set_acceleration(AccelerationConfig(**ROWS['all'], cache_interval=5))
     chunk, report = engine.infer(observation())
     assert np.isfinite(chunk.actions).all() and report.layers_run == 5
+
+
+class NoHostReads(TorchDispatchMode):
+    """Refuses operations that read values on the host or whose shapes depend on values."""
+
+    forbidden = {'item', '_local_scalar_dense', 'nonzero', 'masked_select', 'unique', 'equal'}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        assert name not in self.forbidden, name
+        if name == 'index':
+            assert all(part is None or part.dtype != torch.bool for part in args[1])
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize('model', ['cogact', 'openvla'])
+@pytest.mark.parametrize('row', [*ROWS, 'options'])
+def test_no_value_is_read_on_the_host_before_the_actions(model, row, request):
+    options = {'tokens': 5, 'tokens_diversity': 'greedy', 'tokens_hysteresis': 0.2}
+    settings = AccelerationConfig(**ROWS.get(row, options), cache_interval=5)
+    model = request.getfixturevalue(model)
+    engine = engine_for(model, profile=profile_of(model), acceleration=settings)
+    look = observation()
+    normalised(engine, look)  # the prompt's row mask is made at the first tick
+    with NoHostReads():
+        normalised(engine, look)
+
+
+def test_host_reads_would_be_noticed(cogact):
+    settings = AccelerationConfig(cache_interval=5, cache_threshold=0.1)
+    engine = engine_for(cogact, acceleration=settings)
+    with pytest.raises(AssertionError, match='item|_local_scalar_dense'), NoHostReads():
+        normalised(engine, observation())

@@ -236,7 +236,12 @@ class Engine:
     def _use(self, acceleration: Acceleration) -> ExecutionPlan:
         policy, is_new = self._runners.get(acceleration)
         if is_new:
-            self._warm(policy, 1)
+            try:
+                self._warm(policy, 1)
+            except BaseException:
+                # Out of memory, say: what was made must not stay in it.
+                self._runners.forget(policy.plan)
+                raise
         with self._swapping:
             self._policy, self._fresh = policy, True
         return policy.plan

@@ -153,6 +153,10 @@ class Runners:
             self._kept.popitem(last=False)
         return policy, True
 
+    def forget(self, plan: ExecutionPlan) -> None:
+        """Drops what was prepared for a plan."""
+        self._kept.pop(plan.config, None)
+
     def _make(self, plan: ExecutionPlan) -> Policy:
         decoder = PlannedDecoder(self._model, plan, self._narrow, self._seed)
         if isinstance(self._model, CogACT):

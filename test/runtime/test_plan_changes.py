@@ -105,6 +105,23 @@ def test_settings_that_do_not_fit_leave_the_plan_as_it_is(model, acceleration, m
     assert engine.plan is plan and engine.infer(observation())[1].visual_tokens == 7
 
 
+def test_a_plan_that_fails_when_it_is_tried_leaves_nothing_behind(model, monkeypatch):
+    engine = engine_for(model, profile=profile_of(model))
+    plan, narrow = engine.plan, engine._runners._narrow
+
+    def fail(*_):
+        raise MemoryError('no room')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, '_warm', fail)
+        with pytest.raises(MemoryError):
+            engine.set_acceleration(AccelerationConfig(mlp_ratio=0.25))
+    gc.collect()
+    assert engine.plan is plan and len(narrow._mlps) == 0
+    assert engine.infer(observation())[1].layers_run == 7
+    assert engine.set_acceleration(AccelerationConfig(mlp_ratio=0.25)).channels is not None
+
+
 def test_a_plan_can_be_looked_at_without_being_set(model):
     engine = engine_for(model, profile=profile_of(model))
     plan = engine.plan_for(AccelerationConfig(layers=5))

@@ -39,6 +39,7 @@ class ParameterStore:
         table: ParameterTable,
         *,
         configured: Callable[[], bool] = lambda: False,
+        check: Callable[[Settings], None] = lambda settings: None,
         on_change: Callable[[Settings], None] = lambda settings: None,
     ) -> None:
         """Declares all parameters, taking the values given at start.
@@ -47,6 +48,8 @@ class ParameterStore:
             node: the node.
             table: its parameters.
             configured: whether parameters that act at configure are in use now.
+            check: raises InputError for values that the table allows but the node cannot use
+                as it is now; without side effects.
             on_change: called after a change was taken over.
 
         Raises:
@@ -55,6 +58,7 @@ class ParameterStore:
         self._node = node
         self._table = table
         self._configured = configured
+        self._check = check
         self._on_change = on_change
         self._timer = None
         # Given by a parameter file or on the command line; rclpy has no public getter.
@@ -80,7 +84,7 @@ class ParameterStore:
         try:
             for name in changed:
                 self._check_time(name)
-            self.settings.replaced(changed)
+            self._check(self.settings.replaced(changed))
         except InputError as error:
             return SetParametersResult(successful=False, reason=str(error))
         if not self._has_post_set:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
+from efficientvla_ros.ros import acceleration_parameters
 from efficientvla_ros.ros.parameter_table import (
     Changes,
     ParameterTable,
@@ -85,6 +87,7 @@ _SPECS: tuple[Spec, ...] = (
         'Classifier-free guidance scale; 0 takes the value stored with the model.',
         low=0.0, high=20.0, changes=Changes.CONFIGURE,
     ),
+    *acceleration_parameters.SPECS,
     Spec(
         'cameras.names', ['camera'],
         'Cameras in the order of the model; each one is heard on `<name>/image_raw`. '
@@ -212,6 +215,7 @@ _SPECS: tuple[Spec, ...] = (
 
 def _check_together(values: Mapping[str, Value]) -> None:
     """Checks what one parameter alone cannot tell."""
+    acceleration_parameters.check_together(values)
     for name in ('cameras.names', 'control.joints'):
         names = values[name]
         if '' in names or len(set(names)) != len(names):
@@ -265,6 +269,9 @@ def engine_options(settings: Settings) -> dict[str, object]:
         'random_weights': settings['model.random_weights'],
         'num_ddim_steps': settings['model.ddim_steps'] or None,
         'guidance': settings['model.guidance'] or None,
+        'acceleration': partial(acceleration_parameters.acceleration_config, settings),
+        'profile': settings['acceleration.profile'] or None,
+        'only_kept_layers': settings['acceleration.only_kept_layers'],
     }
 
 

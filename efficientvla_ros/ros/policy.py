@@ -13,12 +13,19 @@ from efficientvla_ros.control.reasons import HoldReason
 from efficientvla_ros.ros.commander import Commander, State
 from efficientvla_ros.ros.images import decode_compressed, decode_image
 from efficientvla_ros.ros.parameter_table import Settings
-from efficientvla_ros.types import ActionChunk, InputError, JointState, Observation
+from efficientvla_ros.types import (
+    ActionChunk,
+    InputError,
+    JointState,
+    Observation,
+    TickReport,
+)
 
 if TYPE_CHECKING:
     from efficientvla_ros.control.pipeline import ChunkController
     from efficientvla_ros.ros.inputs import Frame, Inputs
     from efficientvla_ros.ros.status import Telemetry
+    from efficientvla_ros.ros.token_image import TokenImage
     from efficientvla_ros.runtime.engine import Engine
 
 _FAILURES = (HoldReason.NON_FINITE, HoldReason.BAD_CHUNK, HoldReason.INFERENCE_FAILED)
@@ -53,6 +60,7 @@ class Policy:
         settings: Callable[[], Settings],
         clock: Callable[[], int],
         debug: Callable[[str], None],
+        token_image: TokenImage | None = None,
     ) -> None:
         """Sets up a policy.
 
@@ -65,6 +73,7 @@ class Policy:
             settings: the settings in force; asked once a tick.
             clock: current time, ns of the node's clock.
             debug: takes tracebacks.
+            token_image: shows the visual tokens to those who look; None shows nothing.
 
         Raises:
             InputError: the model wants another number of cameras.
@@ -84,6 +93,7 @@ class Policy:
         self._settings = settings
         self._clock = clock
         self._debug = debug
+        self._token_image = token_image
         self.reset()
         self._description: str | None = None
         self._description_fault = ''
@@ -91,8 +101,9 @@ class Policy:
         self._checked: tuple[str, Settings] | None = None
 
     def reset(self) -> None:
-        """Forgets which image was used last and the failures in a row."""
+        """Forgets which image was used last, earlier ticks, and the failures in a row."""
         self._seen: tuple[int, str] | None = None
+        self._starting_over = True
         self._failures = 0
 
     def tick(self) -> bool:
@@ -165,9 +176,32 @@ class Policy:
                 raise _Hold(HoldReason.BAD_IMAGE, str(error)) from None
         stamp_ns = frames[0].stamp_ns
         observation = Observation(images, instruction, stamp_ns, self._joints_at(stamp_ns))
+        if self._starting_over:
+            self._starting_over = False
+            self._engine.reset()
+        shown = self._token_image is not None and self._token_image.wanted
+        self._engine.report_tokens = shown
         chunk, report = self._engine.infer(observation)
         self._telemetry.inference_done(report)
+        if shown:
+            self._show_tokens(images[self._engine.camera_names[0]], report, frames[0])
         return chunk
+
+    def _show_tokens(self, image: np.ndarray, report: TickReport, frame: Frame) -> None:
+        from efficientvla_ros.ros.token_image import TokenView
+
+        patches = self._engine.config.num_patches
+        kept = np.arange(patches) if report.kept_tokens is None else report.kept_tokens
+        self._token_image.offer(
+            TokenView(
+                image=image,
+                kept=kept,
+                roles=report.token_roles,
+                patches=patches,
+                stamp_ns=frame.stamp_ns,
+                frame_id=frame.message.header.frame_id,
+            )
+        )
 
     def _joints_at(self, stamp_ns: int) -> JointState | None:
         newest = self._inputs.joints.newest

@@ -31,6 +31,8 @@ from efficientvla_ros.types import InputError
 if TYPE_CHECKING:
     from rclpy.lifecycle import LifecycleState
 
+    from efficientvla_ros.ros.parameter_table import Settings
+
 _SUCCESS = TransitionCallbackReturn.SUCCESS
 _FAILURE = TransitionCallbackReturn.FAILURE
 
@@ -54,7 +56,11 @@ class PolicyNode(LifecycleNodeMixin, Node):
         self._transition = threading.Lock()
         self._runner: PolicyRunner | None = None
         self._store = ParameterStore(
-            self, TABLE, configured=lambda: self._runner is not None, on_change=self._on_change
+            self,
+            TABLE,
+            configured=lambda: self._runner is not None,
+            check=self._check,
+            on_change=self._on_change,
         )
         for line in self._store.unknown:
             self.get_logger().warning(line)
@@ -125,6 +131,7 @@ class PolicyNode(LifecycleNodeMixin, Node):
         self._runner = PolicyRunner(
             self, self._store, self._telemetry, lambda verdict: self._reporter.changed(verdict)
         )
+        self._runner.settings_changed()  # what was set while the model was loaded
         self.get_logger().info(f'model {model} is ready')
 
     def _tear_down(self) -> None:
@@ -133,7 +140,12 @@ class PolicyNode(LifecycleNodeMixin, Node):
             runner.stop()
             runner.destroy()
 
-    def _on_change(self, settings: object) -> None:
+    def _check(self, settings: Settings) -> None:
+        runner = self._runner
+        if runner is not None:
+            runner.check(settings)
+
+    def _on_change(self, settings: Settings) -> None:
         runner = self._runner
         if runner is not None:
             runner.settings_changed()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from efficientvla_ros.control.reasons import HoldReason
+from efficientvla_ros.ros.acceleration_parameters import plan_name, same_acceleration
 from efficientvla_ros.ros.commander import Commander, State, Verdict
 from efficientvla_ros.ros.inference_loop import InferenceLoop
 from efficientvla_ros.ros.inputs import Inputs, Listeners
@@ -19,9 +21,14 @@ from efficientvla_ros.ros.outputs import Outputs
 from efficientvla_ros.ros.parameter_store import ParameterStore
 from efficientvla_ros.ros.parameter_table import Settings
 from efficientvla_ros.ros.parameters import engine_options
+from efficientvla_ros.ros.plan_changer import PlanChanger
 from efficientvla_ros.ros.policy import Policy
 from efficientvla_ros.ros.status import Telemetry
 from efficientvla_ros.ros.timing import timed
+from efficientvla_ros.ros.token_image import TokenImage
+
+if TYPE_CHECKING:
+    from efficientvla_ros.acceleration.plan import ExecutionPlan
 
 _WATCHDOG_PERIOD = 0.1
 
@@ -64,11 +71,14 @@ class PolicyRunner:
         self._store = store
         self._telemetry = telemetry
         self._timers: list = []
+        self._plans: PlanChanger | None = None
+        self._notes: set[str] = set()
         self._missed = 0
         settings = store.settings
         listeners = Listeners(self._on_image, self._on_instruction, self._on_clock_reset)
         self._loop = InferenceLoop(self._tick, self._tick_failed)
         self.outputs = Outputs(node, settings)
+        self.token_image = TokenImage(node)
         self.commander = Commander(self.outputs.send, self._now, on_verdict)
         # Subscribed before the model is loaded: what is latched is then there in time.
         self.inputs = Inputs(node, settings, listeners, telemetry.callbacks)
@@ -97,8 +107,12 @@ class PolicyRunner:
             lambda: self._store.settings,
             self._now,
             log.debug,
+            self.token_image,
         )
         self.engine.warm_up()
+        self._plans = PlanChanger(self.engine, self._plan_changed, self._plan_failed)
+        self._accelerated = settings
+        self._plan_changed(plan_name(settings, self.engine.config), self.engine.plan)
         # What was loaded stays: the garbage collector need not look at it again and again.
         gc.collect()
         gc.freeze()
@@ -148,9 +162,13 @@ class PolicyRunner:
 
     def destroy(self) -> None:
         """Frees subscriptions, publishers, and the model; the runner is of no use any more."""
+        if self._plans is not None:
+            self._plans.stop()
         self.inputs.destroy()
         self.outputs.destroy()
-        self.engine = self.policy = None
+        self.token_image.destroy()
+        self._telemetry.preset = ''
+        self.engine = self.policy = self._plans = None
         gc.unfreeze()
         gc.collect()
         torch = sys.modules.get('torch')
@@ -168,10 +186,33 @@ class PolicyRunner:
         self.commander.reset()
         self._loop.request()
 
+    def check(self, settings: Settings) -> None:
+        """Raises InputError for parameters that the loaded model cannot run by."""
+        plans = self._plans
+        if plans is not None and not same_acceleration(settings, self._store.settings):
+            plans.check(settings)
+
     def settings_changed(self) -> None:
-        """Takes over a new tick period; everything else is read at the start of a tick."""
+        """Takes over plan and tick period; everything else is read at the start of a tick."""
+        settings = self._store.settings
+        if self._plans is not None and not same_acceleration(settings, self._accelerated):
+            self._accelerated = settings
+            self._plans.change(settings)
         if self._timers:
             self._tick_timer.timer_period_ns = round(self.period * 1e9)
+
+    def _plan_changed(self, name: str, plan: ExecutionPlan) -> None:
+        self._telemetry.preset = name
+        log = self._node.get_logger()
+        log.info(f'plan {name}: {plan}')
+        for note in plan.notes:
+            if note not in self._notes:
+                self._notes.add(note)
+                log.warning(note)
+
+    def _plan_failed(self, line: str) -> None:
+        self._telemetry.last_error = line
+        self._node.get_logger().error(line)
 
     def _now(self) -> int:
         return self._node.get_clock().now().nanoseconds

@@ -19,12 +19,14 @@ class Telemetry:
         callbacks: durations of the node's callbacks, s.
         latency: time from image stamp to command, s.
         last_error: the newest error in one line.
+        preset: name of the execution plan in force.
     """
 
     def __init__(self) -> None:
         """Starts with nothing counted."""
         self.callbacks = Window(1024)
         self.latency = Window()
+        self.preset = ''
         self.last_error = ''
         self._rate = Rate()
         self._stages: dict[str, Window] = {}
@@ -32,7 +34,7 @@ class Telemetry:
         self.clear()
 
     def clear(self) -> None:
-        """Forgets everything, as when the node is activated."""
+        """Forgets what was counted, as when the node is activated."""
         self.callbacks.clear()
         self.latency.clear()
         self._rate.clear()
@@ -78,6 +80,7 @@ class Telemetry:
         message.stage_p95 = [high for _, high in quantiles]
         message.latency_p50, message.latency_p95 = self.latency.quantiles(0.5, 0.95)
         message.rate = self._rate.hertz
+        message.preset = self.preset
         message.visual_tokens = self._report.visual_tokens
         message.layers_run = self._report.layers_run
         message.diffusion_steps = self._report.diffusion_steps

@@ -200,10 +200,10 @@ class Robot:
         self.node = rclpy.create_node('robot', namespace=namespace, context=context)
         self.policy = node
         self._condition = threading.Condition()
-        self.commands = self._hear(JointTrajectory, 'joint_trajectory')
-        self.chunks = self._hear(ActionChunk, f'{node}/action_chunk')
-        self.status = self._hear(PolicyStatus, f'{node}/status', LATCHED)
-        self.diagnostics = self._hear(DiagnosticArray, '/diagnostics')
+        self.commands = self.hear(JointTrajectory, 'joint_trajectory')
+        self.chunks = self.hear(ActionChunk, f'{node}/action_chunk')
+        self.status = self.hear(PolicyStatus, f'{node}/status', LATCHED)
+        self.diagnostics = self.hear(DiagnosticArray, '/diagnostics')
         self._image_publisher = self.node.create_publisher(Image, 'camera/image_raw', 1)
         self._jpeg_publisher = self.node.create_publisher(
             CompressedImage, 'camera/image_raw/compressed', 1
@@ -223,7 +223,7 @@ class Robot:
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
 
-    def _hear(self, kind: type, topic: str, qos=10) -> Heard:
+    def hear(self, kind: type, topic: str, qos=10) -> Heard:
         heard = Heard(self._condition)
         self.node.create_subscription(kind, topic, heard, qos)
         return heard

@@ -1,0 +1,166 @@
+"""Acceleration of a running node, changed over DDS: no tick is lost, status shows the plan."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import pytest
+from ros_harness import NodeProcess, Robot
+from sensor_msgs.msg import Image
+
+from efficientvla_ros.msg import PolicyStatus
+
+pytestmark = pytest.mark.ros
+
+POLICY = 'efficientvla_ros.ros.policy_node'
+
+
+@pytest.fixture(scope='module')
+def calibrated(checkpoints, tmp_path_factory):
+    """A checkpoint folder with a calibration profile."""
+    from efficientvla_ros.acceleration.profile import PROFILE_FILE, save_profile
+    from efficientvla_ros.evaluation.preset_benchmark import random_profile
+    from efficientvla_ros.runtime.engine import load_engine
+
+    folder = tmp_path_factory.mktemp('calibrated') / 'model'
+    shutil.copytree(checkpoints['good'], folder)
+    engine = load_engine(str(folder))
+    save_profile(random_profile(engine, 'pick red can'), folder / PROFILE_FILE)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def node(ros_domain, ros_context, calibrated):
+    """(process, robot) of an active node."""
+    process = NodeProcess(
+        POLICY, ros_domain, '-p', f'model.path:={calibrated}', '-p', 'autostart:=true'
+    )
+    robot = Robot(ros_context)
+    robot.describe()
+    robot.instruct('pick red can')
+    try:
+        process.wait_for_line('model .* is ready', timeout=60.0)
+        robot.wait_until_running()
+        yield process, robot
+    finally:
+        robot.close()
+        code = process.end()
+    assert code == 0, process.output
+    assert 'Traceback' not in process.output, process.output
+
+
+@pytest.fixture
+def running(node):
+    """The node with nothing left out."""
+    process, robot = node
+    values = {
+        'preset': 'dense', 'layers__keep': 0, 'mlp__ratio': -1.0, 'tokens__keep': 0,
+        'tokens__method': 'preset', 'cache__interval': 0,
+    }  # fmt: skip
+    assert change(robot, **values) == []
+    wait_for_plan(robot, 'dense', 12, 64, 10)
+    return process, robot
+
+
+def change(robot: Robot, **values: object) -> list[str]:
+    """Sets parameters of the group, one after the other; returns the reasons of refusals."""
+    results = robot.set_parameters(
+        **{f'acceleration__{name}': value for name, value in values.items()}
+    )
+    return [result.reason for result in results if not result.successful]
+
+
+def wait_for_plan(robot: Robot, preset: str, layers: int, tokens: int, steps: int) -> PolicyStatus:
+    return robot.status.wait(
+        lambda s: (
+            (s.preset, s.layers_run, s.visual_tokens, s.diffusion_steps)
+            == (preset, layers, tokens, steps)
+        ),
+        since=robot.status.count,
+    )
+
+
+def diagnosis_of(robot: Robot) -> dict[str, str]:
+    """The next diagnostics, by name."""
+    array = robot.diagnostics.wait(since=robot.diagnostics.count)
+    return {value.key: value.value for value in array.status[0].values}
+
+
+def test_presets_change_while_the_arm_moves_and_no_tick_is_lost(running):
+    process, robot = running
+    log, status, chunks = process.mark(), robot.status.count, robot.chunks.count
+    missed = diagnosis_of(robot)['ticks missed']
+    failed = robot.status.newest.ticks_failed
+    assert change(robot, preset='efficientvla') == []
+    wait_for_plan(robot, 'efficientvla', 8, 14, 2)
+    assert change(robot, preset='efficientvla_light', cache__interval=1) == []
+    wait_for_plan(robot, 'efficientvla_light (changed)', 11, 28, 10)
+    assert change(robot, tokens__keep=20, layers__keep=12) == []
+    wait_for_plan(robot, 'efficientvla_light (changed)', 12, 20, 10)
+    seen = robot.chunks.count
+    robot.chunks.wait(since=seen)
+    numbers = [chunk.sequence for chunk in robot.chunks.since(chunks)]
+    assert len(numbers) >= 3
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    states = {message.state for message in robot.status.since(status)}
+    assert states == {PolicyStatus.RUNNING}
+    diagnosis = diagnosis_of(robot)
+    assert diagnosis['ticks missed'] == missed
+    assert diagnosis['acceleration preset'] == 'efficientvla_light (changed)'
+    assert (diagnosis['decoder layers run'], diagnosis['visual tokens kept']) == ('12', '20')
+    assert robot.status.newest.ticks_failed == failed
+    assert process.lines(r'plan efficientvla: 8 layers, .* 14 visual tokens', log)
+
+
+@pytest.mark.parametrize(
+    ('values', 'reason'),
+    [
+        ({'tokens__keep': 65}, r'parameters acceleration\.\*: .*65.*64'),
+        ({'layers__keep': 13}, r'parameters acceleration\.\*: .*13.*12'),
+        ({'layers__keep': 2}, r'parameters acceleration\.\*: .*2'),
+        ({'mlp__ratio': -0.5}, 'acceleration.mlp.ratio: got -0.5, expected -1 or 0 to 0.95'),
+        ({'preset': 'magic'}, "acceleration.preset: got 'magic', expected string, one of dense"),
+        ({'tokens__method': 'best'}, "acceleration.tokens.method: got 'best'"),
+        ({'profile': '/x.safetensors'}, 'takes effect when the node is configured'),
+    ],
+)
+def test_a_plan_that_the_model_cannot_run_is_refused_with_the_reason(running, values, reason):
+    process, robot = running
+    log = process.mark()
+    refusals = change(robot, **values)
+    assert len(refusals) == 1 and re.search(reason, refusals[0]), refusals
+    assert '\n' not in refusals[0]
+    status = robot.status.wait(since=robot.status.count)
+    assert (status.preset, status.visual_tokens, status.layers_run) == ('dense', 64, 12)
+    assert not process.lines('plan ', log)
+
+
+def test_kept_tokens_are_shown_to_those_who_subscribe(running):
+    _, robot = running
+    assert change(robot, preset='tokens') == []
+    wait_for_plan(robot, 'tokens', 12, 14, 10)
+    heard = robot.hear(Image, 'policy_node/debug/tokens')
+    picture = heard.wait()
+    camera = robot.image
+    assert (picture.height, picture.width) == (camera.height, camera.width)
+    assert picture.encoding == 'rgb8' and bytes(picture.data) != bytes(camera.data)
+    robot.chunks.wait(lambda chunk: chunk.header.stamp == picture.header.stamp)
+
+
+def test_a_technique_that_needs_a_profile_says_once_that_it_stays_off(
+    start_policy, make_robot, checkpoints
+):
+    process = start_policy(
+        '-r', '__node:=bare', '-p', f'model.path:={checkpoints["good"]}',
+        '-p', 'acceleration.preset:=efficientvla',
+    )  # fmt: skip
+    robot = make_robot(node='bare')
+    assert robot.change('configure')
+    process.wait_for_line('layer pruning stays off: .*calibrat')
+    process.wait_for_line('MLP pruning stays off: .*calibrat')
+    before = process.mark()
+    assert change(robot, tokens__keep=20) == []
+    line = process.wait_for_line(r'plan efficientvla \(changed\)', before)
+    assert '12 layers' in line and '20 visual tokens' in line
+    assert not process.lines('stays off', before)

@@ -1,6 +1,6 @@
 """Sampling steps that reuse what the diffusion blocks gave before.
 
-EfficientVLA (arXiv 2506.10100, section 3.3) stores the outputs of attention and feed-forward
+EfficientVLA (arXiv 2506.10100) stores the outputs of attention and feed-forward
 network of every block at full steps and adds them unchanged at the steps between. CogACT's blocks
 only ever add to the stream (pre-norm, no gates), so that frozen outputs sum up to one tensor,
 

@@ -51,7 +51,7 @@ _PRESETS: dict[str, Callable[[VLMConfig], dict]] = {
 }
 
 PRESETS = tuple(_PRESETS)
-"""Names: dense; the two whole methods (arXiv 2506.10100, table 1: L22 T56 and L28 T112); then
+"""Names: dense; the two whole methods (arXiv 2506.10100: L22 T56 and L28 T112); then
 single techniques and other token selections at the counts of the first."""
 
 

@@ -23,7 +23,7 @@ class TokenCounts:
 
 
 def token_counts(keep: int, key: int | None = None, alpha: float = 0.5) -> TokenCounts:
-    """Divides `keep` tokens (arXiv 2506.10100, section 3.2).
+    """Divides `keep` tokens (EfficientVLA, arXiv 2506.10100).
 
     Args:
         keep: kept tokens K, at least 1.

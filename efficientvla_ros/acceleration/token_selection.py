@@ -1,4 +1,4 @@
-"""Which visual tokens are kept: key, task and diversity tokens (EfficientVLA, section 3.2).
+"""Which visual tokens are kept: key, task and diversity tokens (EfficientVLA).
 
 Batched, of fixed shapes and without host synchronisation, so that inference, graph capture and
 training can use the same functions. Where values are equal, the lower index comes first.

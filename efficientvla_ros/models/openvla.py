@@ -75,7 +75,7 @@ def action_values(token_ids: np.ndarray, config: OpenVLAConfig) -> np.ndarray:
 
     `action_bins` edges in [-1, 1] enclose `action_bins - 1` bins. The bin of id i is
     `action_vocab_end - i - 1`, so the last id before the end is the lowest bin; other ids are
-    clipped (arXiv 2406.09246, section 3.2, as implemented in the released code).
+    clipped (arXiv 2406.09246, as implemented in the released code).
 
     Args:
         token_ids: integers of any shape.

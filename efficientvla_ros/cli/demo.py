@@ -26,6 +26,9 @@ def command(
     model: Annotated[
         str, typer.Option(help='Embedded model by name, or a checkpoint folder or file.')
     ] = 'tabletop',
+    preset: Annotated[
+        str, typer.Option(help='Acceleration of the policy, such as efficientvla.')
+    ] = 'dense',
     out: Annotated[
         Path, typer.Option(help='Folder for demo.mp4, report.png, summary.json and logs.')
     ] = Path('demo_output'),
@@ -55,8 +58,10 @@ def command(
     """
     from efficientvla_ros.cli.demo_processes import free_domain
     from efficientvla_ros.cli.demo_run import DemoOptions
+    from efficientvla_ros.evaluation.presets import check_preset
     from efficientvla_ros.simulation.tasks import sample_episode
 
+    check_preset(preset)
     sample_episode(task, seed)  # an unknown task ends here, before anything is started
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -71,6 +76,7 @@ def command(
         episodes=episodes,
         seed=seed,
         model=_absolute(model),
+        preset=preset,
         out=out,
         domain_id=free_domain() if domain_id < 0 else domain_id,
         image_side=image_side,

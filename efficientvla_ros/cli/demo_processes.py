@@ -78,8 +78,12 @@ def start_simulator(
     )
 
 
-def start_policy(*, model: str, logs: Path, env: dict[str, str]) -> ChildProcess:
+def start_policy(*, model: str, preset: str, logs: Path, env: dict[str, str]) -> ChildProcess:
     """Starts the policy node; it configures and activates itself."""
     # Quoted: a folder named 7 or true is still a string for the parameter parser.
-    parameters = {'model.path': "'" + model.replace("'", "''") + "'", 'autostart': True}
+    parameters = {
+        'model.path': "'" + model.replace("'", "''") + "'",
+        'acceleration.preset': preset,
+        'autostart': True,
+    }
     return ChildProcess('policy node', _node('policy_node', parameters), logs / 'policy.log', env)

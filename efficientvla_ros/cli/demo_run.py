@@ -37,6 +37,7 @@ class DemoOptions:
         episodes: number of episodes.
         seed: seed of the first one; every further one adds 1.
         model: name or checkpoint folder of the policy.
+        preset: its acceleration.
         out: folder for video, report, summary and logs.
         domain_id: ROS domain.
         image_side: side of the camera image, pixels.
@@ -48,6 +49,7 @@ class DemoOptions:
     episodes: int
     seed: int
     model: str
+    preset: str
     out: Path
     domain_id: int
     image_side: int
@@ -108,6 +110,7 @@ class DemoRun:
             settings={
                 'task': options.task,
                 'model': options.model,
+                'preset': options.preset,
                 'seed': options.seed,
                 'episodes': options.episodes,
                 'image_side': options.image_side,
@@ -150,7 +153,9 @@ class DemoRun:
                 task=options.task, seed=options.seed, side=options.image_side, logs=logs, env=env
             )
         )
-        self._children.append(start_policy(model=options.model, logs=logs, env=env))
+        self._children.append(
+            start_policy(model=options.model, preset=options.preset, logs=logs, env=env)
+        )
         for name in ('ROS_LOG_DIR', 'ROS_AUTOMATIC_DISCOVERY_RANGE'):
             os.environ[name] = env[name]  # for our own node as well
         self._client = DemoClient(self.recorder.add, options.domain_id)

@@ -96,7 +96,7 @@ def _draw_title(figure, summary: DemoSummary) -> None:
     )
     detail = (
         f'task {settings.get("task")}, model {settings.get("model")}, '
-        f'first seed {settings.get("seed")}'
+        f'preset {settings.get("preset", "dense")}, first seed {settings.get("seed")}'
     )
     if summary.changed:
         detail += (

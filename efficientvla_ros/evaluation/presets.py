@@ -24,9 +24,14 @@ def parse_presets(text: str) -> tuple[str, ...]:
     if not names:
         raise InputError(f'presets: got {text!r}, expected one or more of {", ".join(PRESETS)}')
     for name in names:
-        if name not in PRESETS:
-            raise InputError(f'preset {name!r} is unknown, expected one of {", ".join(PRESETS)}')
+        check_preset(name)
     return tuple(dict.fromkeys((DENSE, *names)))
+
+
+def check_preset(name: str) -> None:
+    """Raises InputError if there is no preset of this name."""
+    if name not in PRESETS:
+        raise InputError(f'preset {name!r} is unknown, expected one of {", ".join(PRESETS)}')
 
 
 def work_done(report: TickReport) -> dict[str, int]:

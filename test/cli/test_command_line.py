@@ -80,6 +80,7 @@ def test_a_missing_module_of_our_own_is_not_explained_away():
 @pytest.mark.parametrize(
     ('arguments', 'expected'),
     [
+        (('demo', '--preset', 'magic'), "preset 'magic' is unknown, expected one of dense"),
         (('demo', '--task', 'juggle'), 'unknown task "juggle", expected one of: pick'),
         (('demo', '--out', '/proc/none/x'), '--out /proc/none/x: cannot be used'),
     ],

@@ -92,7 +92,7 @@ def assert_gone(processes: list[psutil.Process]) -> None:
 
 
 def test_demo_leaves_video_report_and_summary_and_no_process(demo):
-    run = demo('--episodes', '1', '--min-success', '0', '--seed', '77')
+    run = demo('--episodes', '1', '--min-success', '0', '--seed', '77', '--preset', 'cache')
     run.wait_for('policy active after')
     nodes = run.nodes()
     assert len(nodes) == 2
@@ -106,6 +106,8 @@ def test_demo_leaves_video_report_and_summary_and_no_process(demo):
     assert '\x1b' not in text, 'escape sequences without a terminal'
 
     summary = json.loads((run.out / 'summary.json').read_text())
+    assert summary['settings']['preset'] == 'cache'
+    assert 'plan cache: 12 layers, 2 of 10' in (run.out / 'logs' / 'policy.log').read_text()
     (row,) = summary['rows']
     assert (row['seed'], row['instruction_changed'], row['change_planned']) == (77, True, True)
     assert summary['instruction_changes']['applied'] == 1

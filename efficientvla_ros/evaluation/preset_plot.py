@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from efficientvla_ros.evaluation.presets import DENSE
 
+_MARKERS = 'osD^vP*Xhp'
 _WHOLE = ('efficientvla', 'efficientvla_light')
 
 
@@ -28,24 +30,21 @@ def plot_presets(
 
     source = report if benchmark is None else benchmark
     names = [name for name in report['presets'] if name in source['presets']]
-    figure, axis = plt.subplots(figsize=(6.4, 4.2))
-    for name in names:
+    figure, axis = plt.subplots(figsize=(8.4, 4.2))
+    for name, marker in zip(names, cycle(_MARKERS)):
         summary = report['presets'][name]['summary']
         rate = summary['success_rate']
         low, high = summary['wilson_95']
         fast = _speed_up(source, name)
         axis.errorbar(
             [fast], [100 * rate], yerr=[[100 * (rate - low)], [100 * (high - rate)]],
-            fmt='o', capsize=3, color=_colour(name),
-        )  # fmt: skip
-        axis.annotate(
-            name, (fast, 100 * rate), xytext=(6, -4), textcoords='offset points',
-            fontsize=8, rotation=-25, va='top',
+            fmt=marker, capsize=3, color=_colour(name), alpha=0.9,
+            label=f'{name}: {summary["successes"]}/{summary["episodes"]}, {fast:.2f}x',
         )  # fmt: skip
     dense = report['presets'][DENSE]['summary']['success_rate']
     axis.axhline(100 * dense, color='0.7', linewidth=0.8, zorder=0)
-    axis.margins(x=0.15)
-    axis.set_ylim(top=103)
+    axis.legend(fontsize=8, loc='center left', bbox_to_anchor=(1.01, 0.5))
+    axis.set_ylim(top=102)
     episodes = report['presets'][DENSE]['summary']['episodes']
     axis.set(
         xlabel=f'speed-up of a plan against dense ({source["settings"]["model"]})',

@@ -88,6 +88,8 @@ def test_memory_counts_the_parameters_in_their_type(engine):
     assert found['weights_bytes'] == 4 * 220
     assert found['peak_rss_bytes'] >= found['rss_bytes'] > 50e6
     assert memory_use(layer.bfloat16())['weights_bytes'] == 2 * 220
+    left_out = nn.ModuleList([nn.Linear(10, 20, device='meta'), nn.Linear(10, 20)])
+    assert memory_use(left_out)['weights_bytes'] == 4 * 220
 
 
 def test_load_of_other_processes_is_seen_and_the_own_is_not(monkeypatch):

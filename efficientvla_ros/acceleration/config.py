@@ -17,6 +17,14 @@ from efficientvla_ros.acceleration.token_options import (
 LAYERS_METHODS = ('one_shot', 'greedy')
 """Ranking layers once, as published, or again after each removal."""
 
+CHANNELS_METHODS = ('eap', 'every_frame', 'frozen', 'wanda', 'random')
+"""How the decoder's channels are chosen. EcoVLA's environment-aware way; the same with a new
+choice after every frame; then choices that are made once: by the scores of calibration (frozen),
+by structured Wanda's, and at random."""
+
+ADAPTIVE_METHODS = ('eap', 'every_frame')
+"""Those of `CHANNELS_METHODS` that choose again while the robot moves."""
+
 SCORING_LAYER = 2
 """Decoder layer after which tokens are dropped; with it the published FLOPs come out."""
 
@@ -47,6 +55,18 @@ class AccelerationConfig:
             1 is off.
         cache_threshold: with an interval, also run them where the accumulated relative change of
             their input since they last ran passes this value; 0 is off.
+        channels_ratio: share of the MLP channels and attention heads of every layer that goes,
+            chosen while the robot moves (EcoVLA, arXiv 2602.00780); 0 up to but without 1.
+        channels_method: one of `CHANNELS_METHODS`; the further fields but `channels_heads` are
+            for those that adapt.
+        channels_heads: whether attention heads go as well as MLP channels.
+        channels_update_rate: share of the ticks that are to choose again, 0 to 1.
+        channels_alpha: weight of the history in the scores, 0 to 1; the rest is the present
+            frame's.
+        channels_history: what the history keeps of itself when a frame is added, 0 to 1.
+        channels_window: ticks whose similarity to the tick before the present one is compared
+            with.
+        channels_max_age: ticks after which channels are chosen again in any case.
     """
 
     layers: int | None = None
@@ -62,6 +82,14 @@ class AccelerationConfig:
     scoring_layer: int = SCORING_LAYER
     cache_interval: int = 1
     cache_threshold: float = 0.0
+    channels_ratio: float = 0.0
+    channels_method: str = 'eap'
+    channels_heads: bool = True
+    channels_update_rate: float = 0.15
+    channels_alpha: float = 0.7
+    channels_history: float = 0.99
+    channels_window: int = 10
+    channels_max_age: int = 30
 
     def __post_init__(self) -> None:
         """Refuses values that fit no model, with an `AccelerationError`."""
@@ -71,6 +99,8 @@ class AccelerationConfig:
             ('tokens_key', 1),
             ('scoring_layer', 0),
             ('cache_interval', 1),
+            ('channels_window', 1),
+            ('channels_max_age', 1),
         ):
             self._check_count(name, least)
         for name, choices in (
@@ -78,16 +108,28 @@ class AccelerationConfig:
             ('tokens_method', METHODS),
             ('tokens_diversity', DIVERSITY_KINDS),
             ('tokens_rows', ROWS),
+            ('channels_method', CHANNELS_METHODS),
+            ('channels_heads', (True, False)),
         ):
             value = getattr(self, name)
             if value not in choices:
-                raise AccelerationError(
-                    f'{name} is {value!r}, expected one of {", ".join(choices)}'
-                )
+                expected = ', '.join(map(str, choices))
+                raise AccelerationError(f'{name} is {value!r}, expected one of {expected}')
         for name in ('mlp_ratio', 'tokens_alpha', 'tokens_hysteresis', 'cache_threshold'):
             self._check_number(name)
-        if not self.mlp_ratio < 1.0:
-            raise AccelerationError(f'mlp_ratio is {self.mlp_ratio!r}, expected below 1')
+        for name in ('channels_update_rate', 'channels_alpha', 'channels_history'):
+            self._check_number(name)
+            if getattr(self, name) > 1.0:
+                raise AccelerationError(f'{name} is {getattr(self, name)!r}, expected 0 to 1')
+        self._check_number('channels_ratio')
+        for name in ('mlp_ratio', 'channels_ratio'):
+            if not getattr(self, name) < 1.0:
+                raise AccelerationError(f'{name} is {getattr(self, name)!r}, expected below 1')
+        if self.mlp_ratio and self.channels_ratio:
+            raise AccelerationError(
+                f'mlp_ratio is {self.mlp_ratio!r} and channels_ratio {self.channels_ratio!r}, '
+                'expected one of them to be 0: both leave out MLP channels'
+            )
         try:
             self.token_options  # noqa: B018 - refuses counts that do not go together
         except SelectionError as error:
@@ -100,6 +142,7 @@ class AccelerationConfig:
             self.layers is None
             and self.tokens is None
             and self.mlp_ratio == 0.0
+            and self.channels_ratio == 0.0
             and not self.caches
         )
 
@@ -122,6 +165,11 @@ class AccelerationConfig:
     def caches(self) -> bool:
         """Whether sampling steps reuse what the diffusion blocks gave before."""
         return self.cache_interval > 1
+
+    @property
+    def adapts_channels(self) -> bool:
+        """Whether channels are chosen while the robot moves."""
+        return self.channels_ratio > 0.0 and self.channels_method in ADAPTIVE_METHODS
 
     def to_dict(self) -> dict[str, Any]:
         """Returns a JSON-ready description."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from efficientvla_ros.acceleration.config import AccelerationConfig, AccelerationError
@@ -21,9 +22,41 @@ from efficientvla_ros.models.config import CogACTConfig, VLMConfig
 
 NO_PROFILE = 'the model has no calibration profile (efficientvla calibrate makes one)'
 
+_PROFILED_METHODS = ('frozen', 'wanda')
+
 
 class PlanError(AccelerationError):
     """Settings that do not fit the model; one line quotes the bad value."""
+
+
+@dataclass(frozen=True)
+class ChannelCounts:
+    """How much of every decoder layer stays where channels are chosen while the robot moves.
+
+    Attributes:
+        mlp: MLP channels.
+        heads: query heads.
+    """
+
+    mlp: int
+    heads: int
+
+    @classmethod
+    def of(cls, model: VLMConfig, ratio: float, heads: bool) -> ChannelCounts:
+        """The counts at a ratio.
+
+        MLP channels as `kept_channel_count`; of the heads the share that goes is rounded down.
+
+        Args:
+            model: sizes.
+            ratio: share that goes.
+            heads: whether heads go too.
+
+        Raises:
+            PruningError: the ratio is out of range.
+        """
+        gone = math.floor(ratio * model.llm.heads + 1e-9) if heads else 0
+        return cls(kept_channel_count(model.llm.mlp_width, ratio), model.llm.heads - gone)
 
 
 @dataclass(frozen=True)
@@ -38,6 +71,8 @@ class ExecutionPlan:
         scoring_layer: decoder layer after which the others are dropped; one of `layers`.
         steps: sampling steps of the diffusion head; 0 without one.
         full_steps: those of them, from 0, that run its blocks.
+        slots: what stays of every layer where channels are chosen while the robot moves, or by
+            another of `CHANNELS_METHODS`; None where that is off.
         notes: settings that had to stay off, one line each with the reason.
     """
 
@@ -48,6 +83,7 @@ class ExecutionPlan:
     scoring_layer: int
     steps: int
     full_steps: tuple[int, ...]
+    slots: ChannelCounts | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -60,6 +96,11 @@ class ExecutionPlan:
         parts = [f'{len(self.layers)} layers']
         if self.channels is not None:
             parts.append(f'{len(self.channels[0])} MLP channels')
+        if self.slots is not None:
+            parts.append(
+                f'{self.slots.mlp} MLP channels and {self.slots.heads} heads '
+                f'({self.config.channels_method})'
+            )
         if self.tokens is not None:
             parts.append(
                 f'{self.tokens.keep} visual tokens ({self.tokens.method}) '
@@ -110,6 +151,7 @@ def build_plan(
             scoring_layer=config.scoring_layer,
             steps=steps,
             full_steps=full_steps(steps, interval),
+            slots=_slots(model, config, profile, no_profile, notes),
             notes=tuple(notes),
         )
     except (PruningError, SelectionError) as error:
@@ -158,6 +200,24 @@ def _channels(
         return None
     scores = profile.mlp_scores
     return tuple(tuple(kept_channels(scores[layer], count).tolist()) for layer in layers)
+
+
+def _slots(
+    model: VLMConfig,
+    config: AccelerationConfig,
+    profile: CalibrationProfile | None,
+    no_profile: str,
+    notes: list[str],
+) -> ChannelCounts | None:
+    counts = ChannelCounts.of(model, config.channels_ratio, config.channels_heads)
+    if counts == ChannelCounts(model.llm.mlp_width, model.llm.heads):
+        return None
+    if profile is None and config.channels_method in _PROFILED_METHODS:
+        notes.append(f'channel pruning stays off: {no_profile}')
+        return None
+    if profile is None and config.adapts_channels:
+        notes.append(f'the history of channels starts with the first frame: {no_profile}')
+    return counts
 
 
 def _tokens(model: VLMConfig, config: AccelerationConfig) -> TokenOptions | None:

@@ -37,10 +37,27 @@ def _whole(config: VLMConfig, layers: int, tokens: int) -> dict[str, object]:
     }
 
 
+def _channels(ratio: float, method: str = 'eap') -> dict[str, object]:
+    return {'channels_ratio': ratio, 'channels_method': method}
+
+
+def _baseline(ratio: float, name: str) -> Callable[[VLMConfig], dict[str, object]]:
+    method = name.removesuffix('_channels')
+    return lambda config: _channels(ratio, method)
+
+
+def _combined(config: VLMConfig) -> dict[str, object]:
+    # Channels that adapt stand in for the fixed narrower MLP.
+    return {**_whole(config, 22, 56), 'mlp_ratio': 0.0, **_channels(0.25)}
+
+
 _PRESETS: dict[str, Callable[[VLMConfig], dict]] = {
     'dense': lambda config: {},
     'efficientvla': lambda config: _whole(config, 22, 56),
     'efficientvla_light': lambda config: _whole(config, 28, 112),
+    'ecovla_25': lambda config: _channels(0.25),
+    'ecovla_40': lambda config: _channels(0.40),
+    'combined': _combined,
     'layers': _layers,
     'mlp': lambda config: {'mlp_ratio': _MLP_RATIO},
     'tokens': _tokens,
@@ -48,11 +65,17 @@ _PRESETS: dict[str, Callable[[VLMConfig], dict]] = {
     'layers_mlp': lambda config: {**_layers(config), 'mlp_ratio': _MLP_RATIO},
     'fastv': lambda config: _tokens(config, method='fastv'),
     'random': lambda config: _tokens(config, method='random'),
+    **{
+        f'{method}_{percent}': _baseline(percent / 100, method)
+        for method in ('frozen', 'wanda', 'random_channels', 'every_frame')
+        for percent in (25, 40)
+    },
 }
 
 PRESETS = tuple(_PRESETS)
-"""Names: dense; the two whole methods (arXiv 2506.10100: L22 T56 and L28 T112); then
-single techniques and other token selections at the counts of the first."""
+"""Names: dense; EfficientVLA (arXiv 2506.10100: L22 T56 and L28 T112); EcoVLA
+(arXiv 2602.00780) at its two ratios; both methods in one; then single techniques of the first and
+other token selections at its counts, and other choices of channels at the ratios of the second."""
 
 
 def preset(name: str, config: VLMConfig) -> AccelerationConfig:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,20 +15,7 @@ from efficientvla_ros.acceleration.channel_scores import (
     head_scores,
 )
 from efficientvla_ros.acceleration.layer_pruning import PruningError
-from efficientvla_ros.acceleration.width_pruning import kept_channel_count
-from efficientvla_ros.models.config import LlamaConfig
-
-
-class ChannelCounts(NamedTuple):
-    """What stays of every layer.
-
-    Attributes:
-        mlp: intermediate channels.
-        heads: query heads.
-    """
-
-    mlp: int
-    heads: int
+from efficientvla_ros.acceleration.plan import ChannelCounts
 
 
 class ChannelPattern(NamedTuple):
@@ -42,26 +28,6 @@ class ChannelPattern(NamedTuple):
 
     mlp: Tensor
     heads: Tensor
-
-
-def channel_counts(config: LlamaConfig, ratio: float, prune_heads: bool = True) -> ChannelCounts:
-    """What stays of each layer when a share of its channels and heads goes.
-
-    The MLP's count is rounded as `kept_channel_count` says, the number of heads that go is
-    rounded down: of 11008 channels and 32 heads, 8256 and 24 stay at 0.25, 6592 and 20 at 0.4.
-
-    Args:
-        config: sizes of the decoder.
-        ratio: share that goes, 0 up to but without 1.
-        prune_heads: whether heads go too.
-
-    Raises:
-        PruningError: the ratio is out of range.
-    """
-    mlp = kept_channel_count(config.mlp_width, ratio)
-    # Rounding errors decide nothing: 0.29 of 100 heads are 29.
-    removed = math.floor(ratio * config.heads + 1e-9) if prune_heads else 0
-    return ChannelCounts(mlp, config.heads - removed)
 
 
 def rescaled_ratio(ratio: float, layers: int, skipped: int) -> float:
@@ -120,7 +86,7 @@ class AdaptivePatterns:
     def __init__(
         self, norms: ChannelValues, history: ChannelHistory, counts: ChannelCounts, heads: int
     ) -> None:
-        """Chooses from the history alone.
+        """Chooses from the history alone; from the weights in layers that have none.
 
         Args:
             norms: `squared_weight_norms` of the layers.
@@ -131,7 +97,8 @@ class AdaptivePatterns:
         self._norms, self._heads = norms, heads
         self.counts, self.history = counts, history
         self._rejected = torch.zeros((), dtype=torch.int64, device=norms.mlp.device)
-        self.pattern = self._choose(history.values)
+        known = (torch.where(part.isfinite(), part, 1.0) for part in history.values)
+        self.pattern = self._choose(ChannelValues(*known))
 
     @property
     def rejected(self) -> int:

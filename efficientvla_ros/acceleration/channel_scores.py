@@ -85,6 +85,16 @@ def initial_energies(
     )
 
 
+def unknown_energies(
+    config: LlamaConfig, layers: int, device: torch.device | str = 'cpu'
+) -> ChannelValues:
+    """E of so many layers before the first frame, where nothing has been measured."""
+    return ChannelValues(
+        torch.full((layers, config.mlp_width), torch.nan, device=device),
+        torch.full((layers, config.width), torch.nan, device=device),
+    )
+
+
 @torch.no_grad()
 def squared_weight_norms(decoder: LlamaModel, layers: Sequence[int]) -> ChannelValues:
     """||W[:, k]^2||_2 of the last projections of these layers, on the decoder's device."""
@@ -122,18 +132,19 @@ class ChannelHistory:
     """Energies of the past, by layer and channel.
 
     Attributes:
-        values: E; the same memory always.
+        values: E; the same memory always. Not a number in layers of which nothing is known yet.
     """
 
     def __init__(self, initial: ChannelValues, alpha: float = 0.7, decay: float = 0.99) -> None:
-        """Starts from `initial`, which must be finite; it is copied.
+        """Starts from `initial`, which is copied.
 
         Args:
-            initial: energies that calibration has measured.
+            initial: `initial_energies` or `unknown_energies`.
             alpha: share of the history in the fused energies.
             decay: share of the history that stays at every update (lambda).
         """
         self._initial = initial.clone()
+        self._has_initial = _finite(self._initial)
         self.values = initial.clone()
         self._alpha, self._decay = alpha, decay
 
@@ -141,19 +152,20 @@ class ChannelHistory:
         """Fuses a frame with the history, then moves the history on.
 
         A layer whose energies are not finite leaves its history as it is. One whose history is
-        not finite starts again from the initial values.
+        not finite starts again from the initial values, and is not fused now; without initial
+        values it starts from the frame's energies.
         """
-        parts = (self.values, energies)
-        finite = torch.stack([_finite(part) for part in parts]).all(0)
-        fused = _mix(self.values, energies, self._alpha)
-        moved = _mix(self.values, energies, self._decay)
-        kept = _rows(_finite(self.values), self.values, self._initial)
-        for value, new in zip(self.values, _rows(finite, moved, kept)):
+        known, given = _finite(self.values), _finite(energies)
+        start = _rows(self._has_initial, self._initial, energies)
+        history = _rows(known, self.values, start)
+        fused = _mix(history, energies, self._alpha)
+        moved = _rows(given, _mix(history, energies, self._decay), history)
+        for value, new in zip(self.values, moved):
             value.copy_(new)
-        return Fused(fused, finite)
+        return Fused(fused, given & (known | ~self._has_initial))
 
     def reset(self) -> None:
-        """Forgets everything but calibration."""
+        """Forgets everything but the initial values."""
         for value, initial in zip(self.values, self._initial):
             value.copy_(initial)
 

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from efficientvla_ros.acceleration.channel_patterns import ChannelPattern, choose
+from efficientvla_ros.acceleration.channel_patterns import ChannelCounts, ChannelPattern, choose
 from efficientvla_ros.acceleration.channel_scores import ChannelValues, initial_energies
-from efficientvla_ros.acceleration.plan import ChannelCounts
 from efficientvla_ros.acceleration.profile import CalibrationProfile
 from efficientvla_ros.models.config import LlamaConfig
 from efficientvla_ros.models.llama import LlamaModel

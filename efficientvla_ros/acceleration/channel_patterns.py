@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,7 +16,20 @@ from efficientvla_ros.acceleration.channel_scores import (
     head_scores,
 )
 from efficientvla_ros.acceleration.layer_pruning import PruningError
-from efficientvla_ros.acceleration.plan import ChannelCounts
+from efficientvla_ros.acceleration.width_pruning import kept_channel_count
+from efficientvla_ros.models.config import LlamaConfig
+
+
+class ChannelCounts(NamedTuple):
+    """What stays of every layer.
+
+    Attributes:
+        mlp: intermediate channels.
+        heads: query heads.
+    """
+
+    mlp: int
+    heads: int
 
 
 class ChannelPattern(NamedTuple):
@@ -28,6 +42,26 @@ class ChannelPattern(NamedTuple):
 
     mlp: Tensor
     heads: Tensor
+
+
+def channel_counts(config: LlamaConfig, ratio: float, prune_heads: bool = True) -> ChannelCounts:
+    """What stays of each layer when a share of its channels and heads goes.
+
+    The MLP's count is rounded as `kept_channel_count` says, the number of heads that go is
+    rounded down: of 11008 channels and 32 heads, 8256 and 24 stay at 0.25, 6592 and 20 at 0.4.
+
+    Args:
+        config: sizes of the decoder.
+        ratio: share that goes, 0 up to but without 1.
+        prune_heads: whether heads go too.
+
+    Raises:
+        PruningError: the ratio is out of range.
+    """
+    mlp = kept_channel_count(config.mlp_width, ratio)
+    # Rounding errors decide nothing: 0.29 of 100 heads are 29.
+    removed = math.floor(ratio * config.heads + 1e-9) if prune_heads else 0
+    return ChannelCounts(mlp, config.heads - removed)
 
 
 def rescaled_ratio(ratio: float, layers: int, skipped: int) -> float:

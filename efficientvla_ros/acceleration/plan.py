@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
+from efficientvla_ros.acceleration.channel_patterns import ChannelCounts, channel_counts
 from efficientvla_ros.acceleration.config import AccelerationConfig, AccelerationError
 from efficientvla_ros.acceleration.feature_cache import full_steps
 from efficientvla_ros.acceleration.layer_pruning import (
@@ -27,36 +27,6 @@ _PROFILED_METHODS = ('frozen', 'wanda')
 
 class PlanError(AccelerationError):
     """Settings that do not fit the model; one line quotes the bad value."""
-
-
-@dataclass(frozen=True)
-class ChannelCounts:
-    """How much of every decoder layer stays where channels are chosen while the robot moves.
-
-    Attributes:
-        mlp: MLP channels.
-        heads: query heads.
-    """
-
-    mlp: int
-    heads: int
-
-    @classmethod
-    def of(cls, model: VLMConfig, ratio: float, heads: bool) -> ChannelCounts:
-        """The counts at a ratio.
-
-        MLP channels as `kept_channel_count`; of the heads the share that goes is rounded down.
-
-        Args:
-            model: sizes.
-            ratio: share that goes.
-            heads: whether heads go too.
-
-        Raises:
-            PruningError: the ratio is out of range.
-        """
-        gone = math.floor(ratio * model.llm.heads + 1e-9) if heads else 0
-        return cls(kept_channel_count(model.llm.mlp_width, ratio), model.llm.heads - gone)
 
 
 @dataclass(frozen=True)
@@ -209,8 +179,8 @@ def _slots(
     no_profile: str,
     notes: list[str],
 ) -> ChannelCounts | None:
-    counts = ChannelCounts.of(model, config.channels_ratio, config.channels_heads)
-    if counts == ChannelCounts(model.llm.mlp_width, model.llm.heads):
+    counts = channel_counts(model.llm, config.channels_ratio, config.channels_heads)
+    if counts == (model.llm.mlp_width, model.llm.heads):
         return None
     if profile is None and config.channels_method in _PROFILED_METHODS:
         notes.append(f'channel pruning stays off: {no_profile}')

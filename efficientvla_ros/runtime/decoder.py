@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from weakref import WeakValueDictionary
 
 import torch
@@ -96,33 +96,55 @@ class PlannedDecoder:
             self._dropped = self._patches - plan.tokens.keep
         self.selection: Selection | None = None
 
-    def prompt(self, x: Tensor, prompt: Prompt, cache: KVCache | None = None) -> Tensor:
+    @property
+    def layers(self) -> tuple[LlamaLayer, ...]:
+        """The layers that run."""
+        return tuple(layer for _, layer in self._layers)
+
+    def prompt(
+        self,
+        x: Tensor,
+        prompt: Prompt,
+        cache: KVCache | None = None,
+        layers: Iterable[nn.Module] | None = None,
+        kept: Tensor | None = None,
+    ) -> Tensor:
         """Reads a sequence [BOS][patches][text].
 
         Args:
             x: input embeddings [1, S, D].
             prompt: the text in it.
             cache: takes keys and values; it must be empty.
+            layers: what runs in the place of `self.layers`, taken one by one as it is needed.
+            kept: keep these visual tokens (`Selection.kept`) instead of choosing some, and leave
+                all that is remembered of ticks as it is.
 
         Returns:
             Hidden state of the last position after the final norm, [1, 1, D].
         """
-        length = x.shape[1]
+        length, last = x.shape[1], len(self._layers) - 1
         rope = self._decoder.rotary(self._positions[:length], x.dtype)
-        for place, (index, layer) in enumerate(self._layers):
+        for place, (index, layer) in enumerate(self._running(layers)):
             part = None if cache is None else cache.layer(index)
-            if self._selector is not None and index == self._scoring_layer:
-                x, rope = self._drop(layer, x, rope, prompt, part)
+            if self._selector is None or index != self._scoring_layer:
+                x = layer(x, rope, None, part, place == last)
+                continue
+            if kept is None:
+                x = self._select(layer, x, rope, prompt, part)
+                chosen = self.selection.kept
             else:
-                x = layer(x, rope, None, part, place == len(self._layers) - 1)
+                x, chosen = layer(x, rope, None, part), kept
+            # What stays keeps its rotary positions.
+            stays = sequence_index(chosen, self._patches, length)
+            x, rope = take(x, stays), self._decoder.rotary(stays, x.dtype)
         if cache is not None:
             cache.length = length
         return self._decoder.norm(x[:, -1:])
 
-    def step(self, x: Tensor, cache: KVCache) -> Tensor:
+    def step(self, x: Tensor, cache: KVCache, layers: Iterable[nn.Module] | None = None) -> Tensor:
         """Goes on after `prompt`: the next position's embedding [1, 1, D] to its state."""
         rope = self._decoder.rotary(self._positions[cache.length : cache.length + 1], x.dtype)
-        for index, layer in self._layers:
+        for index, layer in self._running(layers):
             dropped = self._dropped if index > self._scoring_layer else 0
             x = layer(x, rope, None, cache.layer(index, dropped), True)
         cache.length += 1
@@ -134,10 +156,15 @@ class PlannedDecoder:
         if self._selector is not None:
             self._selector.reset()
 
-    def _drop(
-        self, layer: LlamaLayer, x: Tensor, rope: Rope, prompt: Prompt, part: object
-    ) -> tuple[Tensor, Rope]:
-        # Runs the scoring layer on all positions; what stays keeps its rotary positions.
+    def _running(self, layers: Iterable[nn.Module] | None) -> Iterable[tuple[int, nn.Module]]:
+        if layers is None:
+            return self._layers
+        return ((index, layer) for (index, _), layer in zip(self._layers, layers))
+
+    def _select(
+        self, layer: nn.Module, x: Tensor, rope: Rope, prompt: Prompt, part: object
+    ) -> Tensor:
+        # Runs the scoring layer on all positions and chooses the tokens that stay after it.
         options, relevance = self._selector.options, None
         if options.needs_scores:
             rows = prompt.rows(options.scored_rows)
@@ -145,5 +172,4 @@ class PlannedDecoder:
         else:
             x = layer(x, rope, None, part)
         self.selection = self._selector(relevance, x[:, 1 : 1 + self._patches])
-        index = sequence_index(self.selection.kept, self._patches, x.shape[1])
-        return take(x, index), self._decoder.rotary(index, x.dtype)
+        return x

@@ -81,18 +81,15 @@ def score_and_run(
     """
     attention = layer.self_attn
     normed = layer.input_layernorm(x)
-    k = rotate(_heads(attention.k_proj(normed), attention.kv_heads), *rope)
-    v = _heads(attention.v_proj(normed), attention.kv_heads)
+    k, v = attention.keys_and_values(normed, rope, cache)
     q = rotate(_heads(attention.q_proj(normed), attention.heads), *rope)
-    if cache is not None:
-        k, v = cache.append(k, v)
     mixed = F.scaled_dot_product_attention(
         q,
         k,
         v,
         attn_mask=mask,
         is_causal=mask is None,
-        enable_gqa=attention.heads != attention.kv_heads,
+        enable_gqa=attention.heads != k.shape[1],
     )
     out = x + attention.o_proj(mixed.transpose(1, 2).flatten(2))
     out = out + layer.mlp(layer.post_attention_layernorm(out))

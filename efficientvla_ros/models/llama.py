@@ -96,10 +96,7 @@ class LlamaAttention(nn.Module):
         Returns:
             [B, S, D], or [B, 1, D] for the last position only.
         """
-        k = rotate(self._split(self.k_proj(x), self.kv_heads), *rope)
-        v = self._split(self.v_proj(x), self.kv_heads)
-        if cache is not None:
-            k, v = cache.append(k, v)
+        k, v = self.keys_and_values(x, rope, cache)
         if last_position_only:
             x, rope = x[:, -1:], last_rope(rope)
             mask = None if mask is None else mask[..., -1:, :]
@@ -107,9 +104,20 @@ class LlamaAttention(nn.Module):
         # A single query is the newest position and sees every key.
         causal = mask is None and q.shape[2] > 1
         mixed = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=self.heads != self.kv_heads
+            q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=self.heads != k.shape[1]
         )
         return self.o_proj(mixed.transpose(1, 2).flatten(2))
+
+    def keys_and_values(
+        self, x: Tensor, rope: Rope, cache: LayerCache | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What the queries see, [B, H, S, head_dim] each; what `cache` holds comes first.
+
+        Query heads share them evenly: H divides `heads`. Arguments as for `forward`.
+        """
+        k = rotate(self._split(self.k_proj(x), self.kv_heads), *rope)
+        v = self._split(self.v_proj(x), self.kv_heads)
+        return (k, v) if cache is None else cache.append(k, v)
 
     def _split(self, x: Tensor, heads: int) -> Tensor:
         # [B, S, heads * head_dim] -> [B, heads, S, head_dim]

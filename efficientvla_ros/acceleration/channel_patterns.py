@@ -165,5 +165,12 @@ def _highest(scores: Tensor, count: int) -> Tensor:
     # [layers, C] -> [layers, count], ascending
     if not 1 <= count <= scores.shape[-1]:
         raise PruningError(f'channels to keep is {count}, expected 1 .. {scores.shape[-1]}')
-    order = scores.sort(dim=-1, descending=True, stable=True).indices
-    return order[:, :count].sort(dim=-1).values
+    lowest = scores.shape[-1] - count + 1
+    threshold = scores.kthvalue(lowest, dim=-1, keepdim=True).values
+    above, equal = scores > threshold, scores == threshold
+    # Selecting and counting take a fraction of the time that sorting takes.
+    wanted = count - above.sum(-1, keepdim=True)
+    kept = above | (equal & (equal.cumsum(-1) <= wanted))
+    place = torch.where(kept, kept.cumsum(-1) - 1, count)  # all others go into a spare column
+    index = torch.arange(scores.shape[-1], device=scores.device).expand_as(scores)
+    return index.new_zeros(len(scores), count + 1).scatter_(1, place, index)[:, :count]

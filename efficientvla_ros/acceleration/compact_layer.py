@@ -126,8 +126,15 @@ class CompactAttention(LlamaAttention):
 
 @dataclass(frozen=True, eq=False)
 class LayerDelta:
-    """What an update overwrites in one layer; None where a part has no slots."""
+    """What an update overwrites in one layer.
 
+    Attributes:
+        version: of the layer that it was computed for.
+        mlp: slots of the feed-forward network; None where that has none.
+        heads: slots of attention; likewise.
+    """
+
+    version: int
     mlp: SlotDelta | None
     heads: SlotDelta | None
 
@@ -184,21 +191,32 @@ class CompactLayer(LlamaLayer):
     @property
     def num_bytes(self) -> int:
         """Size of all slots, and what filling them anew writes."""
-        return sum(slots.num_bytes for slots in (self.mlp_slots, self.head_slots) if slots)
+        return sum(slots.num_bytes for slots in self._slots)
 
     def apply_delta(self, delta: LayerDelta) -> int:
         """Overwrites the slots of a delta from `layer_deltas`; returns the bytes written.
 
         After an update that failed, whatever made it fail, all slots are filled anew.
+
+        Raises:
+            PruningError: the layer has been updated since the delta was computed.
         """
+        if delta.version != self.version:
+            raise PruningError(
+                f'update is for version {delta.version} of a layer that has version {self.version}'
+            )
         was_intact, self.intact = self.intact, False
-        pairs = ((self.mlp_slots, delta.mlp), (self.head_slots, delta.heads))
-        written = sum(slots.apply(part) for slots, part in pairs if slots and part is not None)
+        parts = [part for part in (delta.mlp, delta.heads) if part is not None]
+        written = sum(slots.apply(part) for slots, part in zip(self._slots, parts))
         if not was_intact:
-            written += sum(slots.pack(slots.held.clone()) for slots, _ in pairs if slots)
+            written += sum(slots.pack(slots.held.clone()) for slots in self._slots)
         self.version += 1
         self.intact = True
         return written
+
+    @property
+    def _slots(self) -> list[SlotBuffers]:
+        return [slots for slots in (self.mlp_slots, self.head_slots) if slots is not None]
 
 
 def layer_deltas(
@@ -207,8 +225,9 @@ def layer_deltas(
     """What each of some layers has to overwrite for a new choice, computed for all at once.
 
     Args:
-        layers: all with slots of the same kinds and numbers.
-        channels: MLP channels that stay, int64 [L, K]; ignored by layers without slots for them.
+        layers: those with slots of a kind have equally many.
+        channels: MLP channels that stay, int64 [L, K]; rows of layers without slots for them are
+            ignored, and None is enough where no layer has any.
         heads: query heads that stay, int64 [L, H]; likewise.
 
     Raises:
@@ -216,7 +235,7 @@ def layer_deltas(
     """
     mlp = _deltas([layer.mlp_slots for layer in layers], channels)
     attention = _deltas([layer.head_slots for layer in layers], heads)
-    return [LayerDelta(*pair) for pair in zip(mlp, attention)]
+    return [LayerDelta(layer.version, *pair) for layer, *pair in zip(layers, mlp, attention)]
 
 
 def per_query_head(weight: Tensor, group: int) -> Tensor:
@@ -225,11 +244,17 @@ def per_query_head(weight: Tensor, group: int) -> Tensor:
 
 
 def _deltas(slots: list[SlotBuffers | None], wanted: Tensor | None) -> list[SlotDelta | None]:
-    if wanted is None or any(part is None for part in slots):
-        return [None] * len(slots)
-    if not slots:
-        return []
-    return slot_deltas(torch.stack([part.held for part in slots]), wanted, slots[0].total)
+    deltas: list[SlotDelta | None] = [None] * len(slots)
+    places = [place for place, part in enumerate(slots) if part is not None]
+    if not places:
+        return deltas
+    if wanted is None or len(wanted) != len(slots):
+        rows = 'nothing' if wanted is None else f'{len(wanted)} rows'
+        raise PruningError(f'new choice has {rows} for {len(slots)} layers with slots')
+    held = torch.stack([slots[place].held for place in places])
+    for place, delta in zip(places, slot_deltas(held, wanted[places], slots[places[0]].total)):
+        deltas[place] = delta
+    return deltas
 
 
 def _linear(weight: Tensor) -> nn.Linear:

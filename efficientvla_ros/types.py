@@ -100,6 +100,17 @@ class TickReport:
         kept_tokens: indices of these tokens among the image's patches, row by row, ascending
             int64 [visual_tokens]; None where all are kept or nobody asked.
         token_roles: why each is kept, uint8, numbers of `acceleration.token_roles`; likewise.
+        channel_ratio: share of the decoder's channels that was left out; 0 where it ran dense.
+        pattern_age: ticks since the frame that the channels were chosen from; 0 where the tick
+            ran dense or the choice never changes.
+        similarity: of the image's features to those of the tick before, -1 to 1; None for the
+            first tick of an episode, and where channels are not chosen again.
+        updated: whether channels are chosen again from this tick.
+        update_reason: why, in a word or two; `none` if they are not.
+        updates_missed: ticks so far that ran by an old choice because a newer one was not ready.
+        audit_deviation: mean difference between pruned and dense actions at the newest audit, by
+            dimension and in its unit, float64 [7]; None before the first.
+        notes: what has changed by itself since the tick before, one line each, for the log.
     """
 
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
@@ -108,6 +119,14 @@ class TickReport:
     diffusion_steps: int = 0
     kept_tokens: np.ndarray | None = None
     token_roles: np.ndarray | None = None
+    channel_ratio: float = 0.0
+    pattern_age: int = 0
+    similarity: float | None = None
+    updated: bool = False
+    update_reason: str = 'none'
+    updates_missed: int = 0
+    audit_deviation: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def total_seconds(self) -> float:

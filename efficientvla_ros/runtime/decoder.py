@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, MutableMapping, Sequence
 from weakref import WeakValueDictionary
 
 import torch
@@ -100,6 +100,10 @@ class PlannedDecoder:
     def layers(self) -> tuple[LlamaLayer, ...]:
         """The layers that run."""
         return tuple(layer for _, layer in self._layers)
+
+    def use(self, layers: Sequence[LlamaLayer]) -> None:
+        """Runs these in the place of `layers` from now on."""
+        self._layers = [(index, layer) for (index, _), layer in zip(self._layers, layers)]
 
     def prompt(
         self,

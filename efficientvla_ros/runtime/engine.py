@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from threading import Lock
 
@@ -23,6 +24,8 @@ from efficientvla_ros.models.diffusion import ScheduleError, ddim_timesteps
 from efficientvla_ros.models.images import to_input
 from efficientvla_ros.models.prismatic import PrismaticVLM
 from efficientvla_ros.models.statistics import ActionStatistics
+from efficientvla_ros.runtime.audit import AuditSettings
+from efficientvla_ros.runtime.channel_ticks import ChannelReport
 from efficientvla_ros.runtime.load_options import (
     check_device,
     find_model,
@@ -38,6 +41,7 @@ from efficientvla_ros.runtime.policies import Policy, decoded_positions
 from efficientvla_ros.runtime.prompts import Prompt, Prompts
 from efficientvla_ros.runtime.runners import Acceleration, Runners, refuse_diffusion_options
 from efficientvla_ros.runtime.stopwatch import Stopwatch
+from efficientvla_ros.runtime.timeline import INFERENCE, Timeline
 from efficientvla_ros.types import ActionChunk, InputError, Observation, TickReport
 
 DENSE = 'dense'
@@ -90,7 +94,13 @@ class Engine:
             profile=profile,
             no_profile=no_profile,
             only_kept=only_kept,
+            statistics=self.statistics,
         )
+        self._stream = None
+        if self.device.type == 'cuda':
+            # Above the streams of work beside inference, which have the default priority.
+            self._stream = torch.cuda.Stream(self.device, priority=-1)
+            torch.cuda.synchronize(self.device)
         self._changing, self._swapping = Lock(), Lock()
         self._policy, _ = self._runners.get(acceleration)
         self._fresh = True
@@ -135,6 +145,24 @@ class Engine:
         with self._changing:
             self._runners.set_profile(profile)
             self._use(self.plan.config)
+
+    @property
+    def audit(self) -> AuditSettings:
+        """What is audited of pruned ticks and tolerated; may be set at any time."""
+        return self._runners.resources.audit
+
+    @audit.setter
+    def audit(self, settings: AuditSettings) -> None:
+        self._runners.resources.audit = settings
+
+    @property
+    def timeline(self) -> Timeline | None:
+        """Takes what runs when, if one is set."""
+        return self._runners.resources.timeline
+
+    @timeline.setter
+    def timeline(self, timeline: Timeline | None) -> None:
+        self._runners.resources.timeline = timeline
 
     @property
     def horizon(self) -> int:
@@ -205,6 +233,14 @@ class Engine:
         with self._swapping:
             self._fresh = True
 
+    def settle(self, timeout_s: float = 10.0) -> bool:
+        """Waits until no choice of channels is under way: what a gap between ticks is for.
+
+        Returns:
+            False when that took longer than `timeout_s` seconds.
+        """
+        return self._policy.channels.settle(timeout_s)
+
     def warm_up(self, runs: int = 3) -> None:
         """Runs the whole path on a grey image, so that the first real tick is not the slowest."""
         self._warm(self._policy, runs)
@@ -221,7 +257,7 @@ class Engine:
         """
         prompt, image = self.prompt(observation.instruction), self._image(observation)
         policy = self._begin(observation.instruction)
-        watch = Stopwatch(self.device)
+        watch = Stopwatch(self.device, self.timeline)
         actions = self._run(policy, image, prompt, watch)
         self._sequence += 1
         chunk = ActionChunk(
@@ -237,7 +273,7 @@ class Engine:
         policy, is_new = self._runners.get(acceleration)
         if is_new:
             try:
-                self._warm(policy, 1)
+                self._warm(policy, 2 if policy.plan.config.adapts_channels else 1)
             except BaseException:
                 # Out of memory, say: what was made must not stay in it.
                 self._runners.forget(policy.plan)
@@ -248,8 +284,9 @@ class Engine:
 
     def _warm(self, policy: Policy, runs: int) -> None:
         grey = np.full((self.image_size, self.image_size, 3), 127, dtype=np.uint8)
-        for _ in range(runs):
-            self._run(policy, grey, self.prompt.shortest(), Stopwatch(self.device))
+        with policy.channels.rehearsal():
+            for _ in range(runs):
+                self._run(policy, grey, self.prompt.shortest(), Stopwatch(self.device))
 
     def _begin(self, instruction: str) -> Policy:
         # A tick runs by one plan from here to its end.
@@ -266,9 +303,10 @@ class Engine:
         self, policy: Policy, image: np.ndarray, prompt: Prompt, watch: Stopwatch
     ) -> np.ndarray:
         # image uint8 [H, W, 3] -> float64 [horizon, action_dim]
-        pixels = to_input(image, self.image_size).to(self.device)
-        watch.lap('preprocess')
-        normalised = policy.run(pixels, prompt, watch)
+        with nullcontext() if self._stream is None else torch.cuda.stream(self._stream):
+            pixels = to_input(image, self.image_size).to(self.device)
+            watch.lap('preprocess')
+            normalised = policy.run(pixels, prompt, watch)
         actions = self.statistics.unnormalise(normalised, policy.binarise_gripper)
         watch.lap('postprocess')
         return actions
@@ -277,6 +315,10 @@ class Engine:
         plan, kept, roles = policy.plan, None, None
         if self.report_tokens and policy.selection is not None:
             kept, roles = (part[0].cpu().numpy() for part in policy.selection)
+        channels = policy.channels
+        done = channels.report
+        if self.timeline is not None:
+            self._draw(done)
         return TickReport(
             watch.seconds,
             self.config.num_patches if plan.tokens is None else plan.tokens.keep,
@@ -284,7 +326,23 @@ class Engine:
             policy.full_steps_run,
             kept,
             roles,
+            channel_ratio=done.ratio,
+            pattern_age=done.age,
+            similarity=done.similarity,
+            updated=done.updated,
+            update_reason=done.reason,
+            updates_missed=done.missed,
+            audit_deviation=done.deviation,
+            notes=channels.take_notes(),
         )
+
+    def _draw(self, done: ChannelReport) -> None:
+        timeline = self.timeline
+        if done.similarity is not None:
+            timeline.count('similarity', done.similarity)
+        timeline.count('channel ratio', done.ratio)
+        if done.updated:
+            timeline.mark(INFERENCE, 'update', reason=done.reason)
 
     def _image(self, observation: Observation) -> np.ndarray:
         name = self.camera_names[0]

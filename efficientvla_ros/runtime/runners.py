@@ -14,6 +14,8 @@ from efficientvla_ros.acceleration.profile import CalibrationProfile, ProfileErr
 from efficientvla_ros.models.cogact import CogACT
 from efficientvla_ros.models.config import VLMConfig
 from efficientvla_ros.models.openvla import OpenVLA
+from efficientvla_ros.models.statistics import ActionStatistics
+from efficientvla_ros.runtime.channel_resources import ChannelResources
 from efficientvla_ros.runtime.decoder import NarrowLayers, PlannedDecoder
 from efficientvla_ros.runtime.policies import DiffusionPolicy, Policy, TokenPolicy
 from efficientvla_ros.types import InputError
@@ -41,6 +43,7 @@ class Runners:
         sampler: constants of the diffusion head; None without one.
         noise: what sampling starts from, float32 [1, horizon, action_dim]; None likewise.
         profile: what calibration has measured of the model.
+        resources: what policies with fewer channels share.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Runners:
         profile: CalibrationProfile | None = None,
         no_profile: str = NO_PROFILE,
         only_kept: bool = False,
+        statistics: ActionStatistics | None = None,
     ) -> None:
         """Draws the noise and computes the sampler's constants.
 
@@ -64,6 +68,7 @@ class Runners:
             profile: what calibration has measured of the model.
             no_profile: why there is none, for the plans' notes.
             only_kept: let go of whole MLPs once they have been cut.
+            statistics: of the actions, for audits; None is the identity.
 
         Raises:
             InputError: an option of the diffusion head is given for a model without one, or the
@@ -84,6 +89,10 @@ class Runners:
         else:
             refuse_diffusion_options(model.config.name, num_ddim_steps, guidance)
         self._no_profile, self._only_kept = no_profile, only_kept
+        if statistics is None:
+            statistics = ActionStatistics.identity(model.config.action_dim)
+        self.resources = ChannelResources(model, profile, statistics, seed)
+        self._room = _KEPT
         self._kept: OrderedDict[AccelerationConfig, Policy] = OrderedDict()
         self.set_profile(profile)
 
@@ -110,6 +119,7 @@ class Runners:
             except ProfileError as error:
                 raise InputError(str(error)) from error
         self.profile = profile
+        self.resources.set_profile(profile)
         self._kept.clear()
         self._narrow = NarrowLayers(self._model.llm_backbone.llm.model, profile, self._only_kept)
 
@@ -144,12 +154,13 @@ class Runners:
     def get(self, acceleration: Acceleration) -> tuple[Policy, bool]:
         """The policy of some settings, and whether it had to be made; raises as `plan`."""
         plan = self.plan(acceleration)
-        if plan.config in self._kept:
+        kept = self._kept.get(plan.config)
+        if kept is not None and not kept.channels.dead:
             self._kept.move_to_end(plan.config)
-            return self._kept[plan.config], False
+            return kept, False
         policy = self._make(plan)
         self._kept[plan.config] = policy
-        if len(self._kept) > _KEPT:
+        if len(self._kept) > self._room:
             self._kept.popitem(last=False)
         return policy, True
 
@@ -160,8 +171,9 @@ class Runners:
     def _make(self, plan: ExecutionPlan) -> Policy:
         decoder = PlannedDecoder(self._model, plan, self._narrow, self._seed)
         if isinstance(self._model, CogACT):
-            return DiffusionPolicy(self._model, plan, decoder, self.sampler, self.noise)
-        return TokenPolicy(self._model, plan, decoder)
+            parts = (self._model, plan, decoder, self.sampler, self.noise)
+            return DiffusionPolicy(*parts, self.resources)
+        return TokenPolicy(self._model, plan, decoder, self.resources)
 
 
 def refuse_diffusion_options(

@@ -149,9 +149,11 @@ class CompactLayer(LlamaLayer):
     It shares with the whole layer what it leaves whole. Its parameters stay where they are:
     moving or casting the module breaks it.
 
-    An update must not run while the layer does; whoever calls `apply` sees to that.
+    An update must not run while the layer does; whoever calls `apply_delta` sees to that.
 
     Attributes:
+        mlp_slots: of the feed-forward network; None where that is whole.
+        head_slots: of attention; likewise.
         version: number of complete updates.
         intact: False while an update is under way, and after one that failed.
     """
@@ -175,18 +177,12 @@ class CompactLayer(LlamaLayer):
         self.mlp = whole.mlp if channels is None else CompactMlp(rows, channels)
         self.input_layernorm = whole.input_layernorm
         self.post_attention_layernorm = whole.post_attention_layernorm
+        self.mlp_slots = None if channels is None else self.mlp.slots
+        self.head_slots = None if heads is None else self.self_attn.slots
+        both = (self.mlp_slots, self.head_slots)
+        self._slots = tuple(slots for slots in both if slots is not None)
         self.version, self.intact = 0, True
         self.train(whole.training)
-
-    @property
-    def mlp_slots(self) -> SlotBuffers | None:
-        """Slots of the feed-forward network."""
-        return self.mlp.slots if isinstance(self.mlp, CompactMlp) else None
-
-    @property
-    def head_slots(self) -> SlotBuffers | None:
-        """Slots of attention."""
-        return self.self_attn.slots if isinstance(self.self_attn, CompactAttention) else None
 
     @property
     def num_bytes(self) -> int:
@@ -213,10 +209,6 @@ class CompactLayer(LlamaLayer):
         self.version += 1
         self.intact = True
         return written
-
-    @property
-    def _slots(self) -> list[SlotBuffers]:
-        return [slots for slots in (self.mlp_slots, self.head_slots) if slots is not None]
 
 
 def layer_deltas(

@@ -98,11 +98,13 @@ class SlotBuffers:
             raise PruningError(
                 f'{items.numel()} items for slots, expected 1 .. {self.total} in one dimension'
             )
-        self.held = torch.empty(len(items), dtype=torch.int64, device=self._sources[0].device)
-        self.buffers = tuple(
-            torch.empty(len(items), *source.shape[1:], dtype=source.dtype, device=source.device)
-            for source in self._sources
-        )
+        # Whoever updates the slots later may do so in another mode than whoever makes them.
+        with torch.inference_mode(False):
+            self.held = torch.empty(len(items), dtype=torch.int64, device=self._sources[0].device)
+            self.buffers = tuple(
+                torch.empty(len(items), *part.shape[1:], dtype=part.dtype, device=part.device)
+                for part in self._sources
+            )
         self.pack(items)
 
     def __len__(self) -> int:

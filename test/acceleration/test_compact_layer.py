@@ -220,6 +220,19 @@ def test_an_update_that_fails_half_way_shows_and_the_next_one_repairs_it(monkeyp
         assert torch.equal(updated, packed)
 
 
+@pytest.mark.parametrize('made_in_inference', [True, False])
+def test_layers_can_be_made_and_updated_in_different_modes(made_in_inference):
+    generator = torch.Generator().manual_seed(10)
+    layer, x, turns = random_layer(), random_tokens(11), rope(11)
+    with torch.inference_mode(made_in_inference):
+        small = compact(layer, torch.arange(72), torch.arange(5))
+    with torch.inference_mode(not made_in_inference):
+        update(small, choice(CHANNELS, 72, generator), choice(HEADS, 5, generator))
+    fresh = compact(layer, small.mlp_slots.held.clone(), small.head_slots.held.clone())
+    with torch.inference_mode():
+        assert torch.equal(small(x, turns), fresh(x, turns))
+
+
 def test_what_stays_whole_is_shared_and_transposed_weights_serve_all_ratios():
     layer = random_layer(kv_heads=2)
     rows = LayerRows(layer)

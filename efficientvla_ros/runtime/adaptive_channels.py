@@ -80,15 +80,15 @@ class AdaptiveChannels:
 
     @property
     def dead(self) -> bool:
-        """Whether updates have ended for good."""
+        """As `Channels.dead`."""
         return self.worker.dead
 
     def reset(self) -> None:
-        """New episode: the next tick updates; what is known of channels stays."""
+        """As `Channels.reset`: the next tick updates, what is known of channels stays."""
         self._controller.reset()
 
     def settle(self, timeout_s: float) -> bool:
-        """Waits until no update is under way; False when that took too long."""
+        """As `Channels.settle`."""
         return self.worker.wait(timeout_s)
 
     def take_notes(self) -> tuple[str, ...]:
@@ -98,7 +98,7 @@ class AdaptiveChannels:
 
     @contextmanager
     def rehearsal(self) -> Iterator[None]:
-        """Ticks inside only warm up: dense and pruned by turns, and nothing is remembered."""
+        """As `Channels.rehearsal`: ticks run dense and pruned by turns."""
         self._rehearsing, self._turn = True, False
         try:
             yield
@@ -107,7 +107,7 @@ class AdaptiveChannels:
 
     @contextmanager
     def tick(self) -> Iterator[ChannelTick]:
-        """One tick; it ends with the `with`, whatever happens inside."""
+        """As `Channels.tick`."""
         if self._rehearsing:
             self._turn = not self._turn
             with _rehearsed(self._taps[0].layers if self._turn else None, self.keeper) as tick:
@@ -139,7 +139,9 @@ class AdaptiveChannels:
             self._missed += 1
         wanted = self._retry or (pruned is None and not self.worker.busy)
         due = decision.update or wanted
-        reason = decision.reason.value if decision.update else 'retry' if due else 'none'
+        reason = decision.reason.value if decision.update else 'retry'
+        if self._every_frame:
+            reason = UpdateReason.EVERY_FRAME.value
         taps = self._free_taps() if due or self._every_frame else None
         if self.dead:
             taps, ratio = None, 0.0
@@ -194,7 +196,7 @@ class AdaptiveChannels:
 
 
 class AdaptiveTick(ChannelTick):
-    """One tick, as the policy that runs it sees it."""
+    """A tick that runs dense and updates, or runs the layers that are to be had."""
 
     def __init__(self, channels: AdaptiveChannels) -> None:
         """Starts with nothing chosen."""
@@ -207,11 +209,11 @@ class AdaptiveTick(ChannelTick):
 
     @property
     def step_layers(self) -> tuple[nn.Module, ...] | None:
-        """Which layers to run in decoding steps after the prompt; None is the whole ones."""
+        """As `ChannelTick.step_layers`."""
         return None if self._taken is None else self._taken.layers
 
     def layers(self, features: Tensor) -> tuple[nn.Module, ...] | None:
-        """Which layers to run, by the towers' features [1, P, width]; None is the whole ones."""
+        """As `ChannelTick.layers`."""
         channels = self._channels
         channels.gate.begin_reading()
         self._report, self._taps, self._taken = channels.choose(features)
@@ -221,7 +223,7 @@ class AdaptiveTick(ChannelTick):
         return None if self._taps is None else self._taps.layers
 
     def has_read(self, inputs: TickInputs) -> None:
-        """Says that no layer runs any more in this tick, and on what they ran."""
+        """As `ChannelTick.has_read`."""
         self._let_go()
         if self._taps is None:
             return
@@ -230,7 +232,7 @@ class AdaptiveTick(ChannelTick):
         self._channels.submit(self._job)
 
     def finish(self, actions: np.ndarray) -> None:
-        """Takes the normalised actions [horizon, action_dim]."""
+        """As `ChannelTick.finish`."""
         if self._job is not None:
             self._job.complete(actions)
 

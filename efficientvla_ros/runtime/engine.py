@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ from efficientvla_ros.models.images import to_input
 from efficientvla_ros.models.prismatic import PrismaticVLM
 from efficientvla_ros.models.statistics import ActionStatistics
 from efficientvla_ros.runtime.audit import AuditSettings
-from efficientvla_ros.runtime.channel_ticks import ChannelReport
+from efficientvla_ros.runtime.latency_budget import LADDER, LatencyBudget
 from efficientvla_ros.runtime.load_options import (
     check_device,
     find_model,
@@ -37,11 +36,13 @@ from efficientvla_ros.runtime.load_profile import (
     fitting_profile,
     planned_layers,
 )
+from efficientvla_ros.runtime.plan_switch import PlanSwitch
 from efficientvla_ros.runtime.policies import Policy, decoded_positions
 from efficientvla_ros.runtime.prompts import Prompt, Prompts
+from efficientvla_ros.runtime.reports import camera_image, draw_tick, tick_report
 from efficientvla_ros.runtime.runners import Acceleration, Runners, refuse_diffusion_options
 from efficientvla_ros.runtime.stopwatch import Stopwatch
-from efficientvla_ros.runtime.timeline import INFERENCE, Timeline
+from efficientvla_ros.runtime.timeline import Timeline
 from efficientvla_ros.types import ActionChunk, InputError, Observation, TickReport
 
 DENSE = 'dense'
@@ -101,9 +102,9 @@ class Engine:
             # Above the streams of work beside inference, which have the default priority.
             self._stream = torch.cuda.Stream(self.device, priority=-1)
             torch.cuda.synchronize(self.device)
-        self._changing, self._swapping = Lock(), Lock()
-        self._policy, _ = self._runners.get(acceleration)
-        self._fresh = True
+        self._plans = PlanSwitch(
+            self._runners, lambda policy, runs: self._warm(policy, runs), acceleration
+        )
         self._instruction: str | None = None
         self._sequence = 0
 
@@ -125,26 +126,25 @@ class Engine:
     @property
     def policy(self) -> Policy:
         """The policy as the present plan runs it."""
-        return self._policy
+        return self._plans.policy
 
     @property
     def plan(self) -> ExecutionPlan:
         """What the next tick runs."""
-        return self._policy.plan
+        return self.policy.plan
 
     @property
     def profile(self) -> CalibrationProfile | None:
         """What calibration has measured of the model.
 
-        A new one replaces the plan by that of the same settings, as `set_acceleration` does.
+        A new one replaces the plan by that of the same settings, and ends a latency budget, as
+        `set_acceleration` does.
         """
         return self._runners.profile
 
     @profile.setter
     def profile(self, profile: CalibrationProfile | None) -> None:
-        with self._changing:
-            self._runners.set_profile(profile)
-            self._use(self.plan.config)
+        self._plans.set_profile(profile)
 
     @property
     def audit(self) -> AuditSettings:
@@ -167,7 +167,7 @@ class Engine:
     @property
     def horizon(self) -> int:
         """Actions in a chunk."""
-        return self._policy.horizon
+        return self.policy.horizon
 
     @property
     def num_ddim_steps(self) -> int:
@@ -213,7 +213,7 @@ class Engine:
         """Changes what a tick runs, from the next tick on.
 
         The new plan is prepared and warmed up here, beside ticks that run meanwhile by the old
-        one in another thread.
+        one in another thread. A latency budget ends.
 
         Args:
             acceleration: settings, or the name of a preset.
@@ -225,13 +225,40 @@ class Engine:
             InputError: a preset is unknown, the settings do not fit the model, or they need
                 layers that were not loaded; the old plan stays.
         """
-        with self._changing:
-            return self._use(acceleration)
+        return self._plans.use(acceleration)
+
+    @property
+    def latency_budget(self) -> LatencyBudget | None:
+        """Which plan it has chosen, if one is set."""
+        return self._plans.budget
+
+    def set_latency_budget(
+        self,
+        milliseconds: float | None,
+        candidates: Sequence[str] = LADDER,
+        runs: int = 20,
+    ) -> LatencyBudget | None:
+        """Lets the mildest plan run whose 95th percentile is within a time, from now on.
+
+        All candidates are prepared, stay so, and are measured here and now, beside ticks that
+        run meanwhile: best while none do.
+
+        Args:
+            milliseconds: for a tick; None ends the budget and leaves the plan as it is.
+            candidates: presets, the mildest first.
+            runs: ticks to measure each with.
+
+        Raises:
+            InputError: the budget or a preset cannot be used; nothing changes.
+        """
+        if milliseconds is None:
+            self._plans.end_budget()
+            return None
+        return self._plans.set_budget(milliseconds, candidates, runs)
 
     def reset(self) -> None:
         """Starts a new episode: the choice of visual tokens forgets the ticks before."""
-        with self._swapping:
-            self._fresh = True
+        self._plans.restart()
 
     def settle(self, timeout_s: float = 10.0) -> bool:
         """Waits until no choice of channels is under way: what a gap between ticks is for.
@@ -239,11 +266,11 @@ class Engine:
         Returns:
             False when that took longer than `timeout_s` seconds.
         """
-        return self._policy.channels.settle(timeout_s)
+        return self.policy.channels.settle(timeout_s)
 
     def warm_up(self, runs: int = 3) -> None:
         """Runs the whole path on a grey image, so that the first real tick is not the slowest."""
-        self._warm(self._policy, runs)
+        self._warm(self.policy, runs)
         self.reset()
 
     def infer(self, observation: Observation) -> tuple[ActionChunk, TickReport]:
@@ -255,7 +282,8 @@ class Engine:
         Raises:
             InputError: the instruction or an image cannot be used.
         """
-        prompt, image = self.prompt(observation.instruction), self._image(observation)
+        prompt = self.prompt(observation.instruction)
+        image = camera_image(observation, self.config)
         policy = self._begin(observation.instruction)
         watch = Stopwatch(self.device, self.timeline)
         actions = self._run(policy, image, prompt, watch)
@@ -267,32 +295,24 @@ class Engine:
             observation.instruction,
             self._sequence,
         )
-        return chunk, self._report(policy, watch)
+        notes = self._plans.follow(policy, sum(watch.seconds.values()))
+        if self.timeline is not None:
+            draw_tick(self.timeline, policy.channels.report)
+        return chunk, tick_report(policy, self.config, watch, self.report_tokens, notes)
 
-    def _use(self, acceleration: Acceleration) -> ExecutionPlan:
-        policy, is_new = self._runners.get(acceleration)
-        if is_new:
-            try:
-                self._warm(policy, 2 if policy.plan.config.adapts_channels else 1)
-            except BaseException:
-                # Out of memory, say: what was made must not stay in it.
-                self._runners.forget(policy.plan)
-                raise
-        with self._swapping:
-            self._policy, self._fresh = policy, True
-        return policy.plan
-
-    def _warm(self, policy: Policy, runs: int) -> None:
+    def _warm(self, policy: Policy, runs: int) -> list[float]:
+        # Returns the durations, seconds.
         grey = np.full((self.image_size, self.image_size, 3), 127, dtype=np.uint8)
         with policy.channels.rehearsal():
-            for _ in range(runs):
-                self._run(policy, grey, self.prompt.shortest(), Stopwatch(self.device))
+            return [self._timed(policy, grey) for _ in range(runs)]
+
+    def _timed(self, policy: Policy, image: np.ndarray) -> float:
+        watch = Stopwatch(self.device)
+        self._run(policy, image, self.prompt.shortest(), watch)
+        return sum(watch.seconds.values())
 
     def _begin(self, instruction: str) -> Policy:
-        # A tick runs by one plan from here to its end.
-        with self._swapping:
-            policy, fresh = self._policy, self._fresh
-            self._fresh = False
+        policy, fresh = self._plans.begin()
         if fresh or instruction != self._instruction:
             policy.reset()
         self._instruction = instruction
@@ -310,56 +330,6 @@ class Engine:
         actions = self.statistics.unnormalise(normalised, policy.binarise_gripper)
         watch.lap('postprocess')
         return actions
-
-    def _report(self, policy: Policy, watch: Stopwatch) -> TickReport:
-        plan, kept, roles = policy.plan, None, None
-        if self.report_tokens and policy.selection is not None:
-            kept, roles = (part[0].cpu().numpy() for part in policy.selection)
-        channels = policy.channels
-        done = channels.report
-        if self.timeline is not None:
-            self._draw(done)
-        return TickReport(
-            watch.seconds,
-            self.config.num_patches if plan.tokens is None else plan.tokens.keep,
-            len(plan.layers),
-            policy.full_steps_run,
-            kept,
-            roles,
-            channel_ratio=done.ratio,
-            pattern_age=done.age,
-            similarity=done.similarity,
-            updated=done.updated,
-            update_reason=done.reason,
-            updates_missed=done.missed,
-            audit_deviation=done.deviation,
-            notes=channels.take_notes(),
-        )
-
-    def _draw(self, done: ChannelReport) -> None:
-        timeline = self.timeline
-        if done.similarity is not None:
-            timeline.count('similarity', done.similarity)
-        timeline.count('channel ratio', done.ratio)
-        if done.updated:
-            timeline.mark(INFERENCE, 'update', reason=done.reason)
-
-    def _image(self, observation: Observation) -> np.ndarray:
-        name = self.camera_names[0]
-        image = observation.images.get(name)
-        if image is None and len(observation.images) == 1:
-            image = next(iter(observation.images.values()))
-        if image is None:
-            raise InputError(
-                f'model {self.model_name} wants camera {name!r}, '
-                f'the observation has {sorted(observation.images)}'
-            )
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise InputError(
-                f'camera {name!r}: image is {image.dtype} {image.shape}, '
-                'expected uint8 (height, width, 3)'
-            )
-        return image
 
 
 def load_engine(

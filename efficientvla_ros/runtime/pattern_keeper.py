@@ -86,6 +86,8 @@ class PatternKeeper:
         notes: lines to be told, oldest first.
         updates: patterns that were chosen and applied.
         bytes_written: into slots, by all updates.
+        rejected: choices of a layer that were left as they were since its energies or history
+            were not finite, by all updates.
     """
 
     def __init__(
@@ -114,7 +116,8 @@ class PatternKeeper:
         self.pruned: PrunedLayers | None = None
         self.deviation: np.ndarray | None = None
         self.notes: deque[str] = deque(maxlen=100)
-        self.updates = self.bytes_written = 0
+        self.updates = self.bytes_written = self.rejected = 0
+        self._rejected_before, self._rejecting = 0, False
         if resources.profile is not None:
             with torch.inference_mode():
                 self.pruned = self._packed(self._patterns.pattern, 0, lambda: None)
@@ -141,15 +144,29 @@ class PatternKeeper:
                 pattern = self._patterns.update(job.taps.values)
                 self._finish()
             job.taps.free = True
+            self._note_rejected()
             if self.pruned is not None and self._audit(job, dense, pause):
+                # The old slots make room for those of the new ratio; ticks run dense meanwhile.
                 self._patterns = self._resources.patterns(self._plan, self._ladder.audited_ratio)
                 self.pruned, pattern = None, self._patterns.pattern
+                self._rejected_before = 0
             if self.pruned is None:
                 with self._span('pack', job):
                     self.pruned = self._packed(pattern, job.tick, pause)
             else:
                 self._rewrite(self.pruned, pattern, job, pause)
             self.updates += 1
+
+    def _note_rejected(self) -> None:
+        # Layers whose energies or history were not finite; told once while it goes on.
+        total = self._patterns.rejected
+        count, self._rejected_before = total - self._rejected_before, total
+        was_rejecting, self._rejecting = self._rejecting, count > 0
+        self.rejected += count
+        if self._rejecting and not was_rejecting:
+            self.notes.append(
+                f'energies of {count} decoder layers are not finite: they keep their channels'
+            )
 
     def _audit(self, job: UpdateJob, dense: np.ndarray | None, pause: Callable) -> bool:
         # Whether the ratio of the slots is to be another one.

@@ -99,17 +99,7 @@ class PrunedLayers:
 
     def deltas(self, pattern: ChannelPattern) -> list[LayerDelta]:
         """What each layer has to overwrite for a new pattern; on CUDA the host waits for it."""
-        found: list[LayerDelta | None] = [None] * len(self.layers)
-        groups: dict[tuple[bool, bool], list[int]] = {}
-        for place, layer in enumerate(self.layers):
-            kind = (layer.mlp_slots is None, layer.head_slots is None)
-            groups.setdefault(kind, []).append(place)
-        for places in groups.values():
-            chosen = [self.layers[place] for place in places]
-            parts = layer_deltas(chosen, pattern.mlp[places], pattern.heads[places])
-            for place, delta in zip(places, parts):
-                found[place] = delta
-        return found
+        return layer_deltas(self.layers, pattern.mlp, pattern.heads)
 
     def apply(
         self, place: int, delta: LayerDelta, made_at: int, finish: Callable[[], None]

@@ -92,7 +92,6 @@ class Runners:
         if statistics is None:
             statistics = ActionStatistics.identity(model.config.action_dim)
         self.resources = ChannelResources(model, profile, statistics, seed)
-        self._room = _KEPT
         self._kept: OrderedDict[AccelerationConfig, Policy] = OrderedDict()
         self.set_profile(profile)
 
@@ -160,9 +159,13 @@ class Runners:
             return kept, False
         policy = self._make(plan)
         self._kept[plan.config] = policy
-        if len(self._kept) > self._room:
+        if len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
         return policy, True
+
+    def make(self, acceleration: Acceleration) -> Policy:
+        """A policy of its own of some settings, which is not kept; raises as `plan`."""
+        return self._make(self.plan(acceleration))
 
     def forget(self, plan: ExecutionPlan) -> None:
         """Drops what was prepared for a plan."""

@@ -21,6 +21,7 @@ from efficientvla_ros.acceleration.cost_model import (
     DTYPE_BYTES,
     Workload,
     decoder_stack,
+    part_work,
     tick_cost,
 )
 from efficientvla_ros.models.config import CogACTConfig, OpenVLAConfig
@@ -89,9 +90,7 @@ def _decoder(
     size = DTYPE_BYTES[workload.dtype]
     passes = []
     for part in decoder_stack(config, workload):
-        work = networks.llama_layers(
-            config.llm, part.layers, part.tokens, mlp_width=workload.plan.mlp_width, causal=False
-        )
+        work = part_work(config, workload, part, part.tokens, causal=False)
         passes.append(Pass(part.name, work, work.weights * size))
     decoding = (run for run in ours.passes if run.name == 'decoding step')
     return replace(ours, passes=(*passes, *decoding))

@@ -120,13 +120,12 @@ def _language(config: VLMConfig, workload: Workload) -> Iterator[Component]:
     stack = decoder_stack(config, workload)
     passes = list(_prefill(config, workload, stack))
     held = sum(run.work.weights for run in passes)
+    if workload.plan.channels is not None:
+        held = _with_slots(config, workload, stack)
     for step in range(steps):
         work, read = networks.final_norm(llm), 0
         for part in stack:
-            cached = part.tokens + step
-            work += networks.llama_layers(
-                llm, part.layers, 1, cached, mlp_width=workload.plan.mlp_width
-            )
+            work += part_work(config, workload, part, 1, part.tokens + step)
             read += _cache_bytes(config, workload, part, step)
         passes.append(Pass('decoding step', work, work.weights * size, read))
     # Widest in the MLP: embeddings, the layer's input, the output of attention, the residual
@@ -194,11 +193,13 @@ class StackPart:
         name: what a pass through them is called.
         layers: how many.
         tokens: positions that they see, the prompt's included.
+        scores: whether the attention of the last of them scores tokens.
     """
 
     name: str
     layers: int
     tokens: int
+    scores: bool = False
 
 
 def decoder_stack(config: VLMConfig, workload: Workload) -> list[StackPart]:
@@ -209,22 +210,56 @@ def decoder_stack(config: VLMConfig, workload: Workload) -> list[StackPart]:
         return [StackPart('prefill', layers, everything)]
     first = plan.scoring_layer + 1
     return [
-        StackPart('prefill, all tokens', first, everything),
+        StackPart('prefill, all tokens', first, everything, plan.tokens.needs_scores),
         StackPart('prefill, kept tokens', layers - first, plan.tokens.keep + prompt),
     ]
+
+
+def part_work(
+    config: VLMConfig,
+    workload: Workload,
+    part: StackPart,
+    tokens: int,
+    cached: int = 0,
+    *,
+    last_position_only: bool = False,
+    causal: bool = True,
+) -> Work:
+    """What the layers of a part take for `tokens` new positions; see `llama_layers`."""
+    plan, layers = workload.plan, part.layers - part.scores
+    work = networks.llama_layers(
+        config.llm,
+        layers,
+        tokens,
+        cached,
+        last_position_only=last_position_only,
+        causal=causal,
+        **plan.layer_sizes(),
+    )
+    if part.scores:
+        sizes = plan.layer_sizes(scores=True)
+        work += networks.llama_layer(config.llm, tokens, tokens, cached, causal=causal, **sizes)
+    return work
+
+
+def _with_slots(config: VLMConfig, workload: Workload, stack: list[StackPart]) -> int:
+    """Weights of the whole layers that run, and of their slots."""
+    llm, plan = config.llm, workload.plan
+    kept = [(part.layers - part.scores, plan.channels.heads) for part in stack]
+    kept += [(1, llm.heads) for part in stack if part.scores]
+    slots = sum(
+        layers * networks.slot_values(llm, plan.channels.mlp, heads) for layers, heads in kept
+    )
+    whole = networks.llama_layers(llm, plan.kept_layers(config), 1) + networks.final_norm(llm)
+    return whole.weights + slots
 
 
 def _prefill(config: VLMConfig, workload: Workload, stack: list[StackPart]) -> Iterator[Pass]:
     llm, size = config.llm, DTYPE_BYTES[workload.dtype]
     for part in stack:
         final = part is stack[-1]
-        work = networks.llama_layers(
-            llm,
-            part.layers,
-            part.tokens,
-            last_position_only=final and not workload.original,
-            mlp_width=workload.plan.mlp_width,
-        )
+        only_last = final and not workload.original
+        work = part_work(config, workload, part, part.tokens, last_position_only=only_last)
         yield _run(part.name, work + networks.final_norm(llm) if final else work, size)
         if not final:
             yield _run('token selection', _selection(config, workload), size)
@@ -247,5 +282,7 @@ def _selection(config: VLMConfig, workload: Workload) -> Work:
 def _cache_bytes(config: VLMConfig, workload: Workload, part: StackPart, steps: int) -> int:
     """Keys and values: 2 * layers * positions * kv_heads * head_dim values."""
     llm, positions = config.llm, part.tokens + steps
-    values = 2 * part.layers * positions * llm.kv_heads * llm.head_dim
+    kv_heads = min(llm.kv_heads, workload.plan.kept_heads(config))
+    heads = (part.layers - part.scores) * kv_heads + part.scores * llm.kv_heads
+    values = 2 * heads * positions * llm.head_dim
     return values * DTYPE_BYTES[workload.dtype]

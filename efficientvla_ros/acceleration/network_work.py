@@ -8,6 +8,7 @@ thousandths of the whole.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 from efficientvla_ros.models.config import DiTConfig, LlamaConfig, ViTConfig
@@ -84,32 +85,38 @@ def llama_layer(
     cached: int = 0,
     *,
     mlp_width: int | None = None,
+    mlp_bias: bool = True,
+    heads: int | None = None,
     causal: bool = True,
 ) -> Work:
     """A decoder layer.
 
-    With width D, key and value width K and MLP width M: k and v take 2 D K MACs for each new
-    key; q, o and the three MLP matrices 2 D^2 + 3 D M for each query; attention 2 D for each
-    visible pair.
+    With width D, query width Q (D where all heads are left), key and value width K and MLP width
+    M: k and v take 2 D K MACs for each new key; q, o and the three MLP matrices 2 D Q + 3 D M for
+    each query; attention 2 Q for each visible pair.
 
     Args:
         llm: sizes.
         queries: positions whose output is computed, the last ones of all.
         keys: positions whose key and value are computed.
         cached: positions in front of them whose key and value are there already.
-        mlp_width: MLP channels that are left; None is all. A narrowed MLP has an output bias.
+        mlp_width: MLP channels that are left; None is all.
+        mlp_bias: whether a narrowed MLP has an output bias.
+        heads: query heads that are left; None is all. Of the key and value heads at most as many
+            are.
         causal: count visible pairs only; else every query sees every key.
     """
-    width, kv_width = llm.width, llm.kv_heads * llm.head_dim
+    width, kept = llm.width, llm.heads if heads is None else heads
+    query_width, kv_width = kept * llm.head_dim, min(kept, llm.kv_heads) * llm.head_dim
     hidden = llm.mlp_width if mlp_width is None else mlp_width
     total = cached + keys
     pairs = queries * total - (queries * (queries - 1) // 2 if causal else 0)
     return (
-        linear(queries, width, width, bias=False) * 2
+        linear(queries, width, query_width, bias=False) * 2
         + linear(keys, width, kv_width, bias=False) * 2
         + linear(queries, width, hidden, bias=False) * 2
-        + linear(queries, hidden, width, bias=hidden < llm.mlp_width)
-        + Work(0, 2 * width * pairs, 2 * width)
+        + linear(queries, hidden, width, bias=mlp_bias and hidden < llm.mlp_width)
+        + Work(0, 2 * query_width * pairs, 2 * width)
     )
 
 
@@ -121,6 +128,8 @@ def llama_layers(
     *,
     last_position_only: bool = False,
     mlp_width: int | None = None,
+    mlp_bias: bool = True,
+    heads: int | None = None,
     causal: bool = True,
 ) -> Work:
     """Decoder layers of the kind of `llama_layer`, one after the other.
@@ -128,11 +137,26 @@ def llama_layers(
     With `last_position_only`, the last of them computes queries, output and MLP for one
     position, which saves 48 of its 58 GMAC for 286 tokens of a 7-B model.
     """
-    each = llama_layer(llm, tokens, tokens, cached, mlp_width=mlp_width, causal=causal)
+    layer = partial(
+        llama_layer, llm, mlp_width=mlp_width, mlp_bias=mlp_bias, heads=heads, causal=causal
+    )
+    each = layer(tokens, tokens, cached)
     if not last_position_only:
         return each * layers
-    last = llama_layer(llm, 1, tokens, cached, mlp_width=mlp_width, causal=causal)
+    last = layer(1, tokens, cached)
     return each * (layers - 1) + last
+
+
+def slot_values(llm: LlamaConfig, mlp_width: int, heads: int) -> int:
+    """Weights that the slots of a decoder layer hold beside the whole one.
+
+    Keys and values have slots of their own where there are more heads of them than query heads
+    that are left; none have where nothing is left out.
+    """
+    per_head = (4 if llm.kv_heads > heads else 2) * llm.head_dim * llm.width
+    return (3 * llm.width * mlp_width if mlp_width < llm.mlp_width else 0) + (
+        heads * per_head if heads < llm.heads else 0
+    )
 
 
 def final_norm(llm: LlamaConfig) -> Work:

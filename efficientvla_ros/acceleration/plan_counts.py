@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from efficientvla_ros.acceleration.channel_patterns import ChannelCounts, channel_counts
 from efficientvla_ros.acceleration.config import SCORING_LAYER, AccelerationConfig
 from efficientvla_ros.acceleration.feature_cache import full_steps
 from efficientvla_ros.acceleration.layer_pruning import (
@@ -31,6 +33,9 @@ class PlanCounts:
         scoring_layer: index of the layer after which the others are dropped. It and all layers
             before it run on all tokens.
         mlp_width: MLP channels that are left in every decoder layer; None is all.
+        channels: MLP channels and query heads that are left in every decoder layer where they
+            are chosen while the robot moves; None is all. The layer whose attention scores
+            tokens keeps its heads. Ticks that choose run whole layers.
         cache_interval: of this many sampling steps the first one runs the diffusion blocks.
     """
 
@@ -38,6 +43,7 @@ class PlanCounts:
     tokens: TokenOptions | None = None
     scoring_layer: int = SCORING_LAYER
     mlp_width: int | None = None
+    channels: ChannelCounts | None = None
     cache_interval: int = 1
 
     @property
@@ -59,7 +65,20 @@ class PlanCounts:
 
     def kept_channels(self, config: VLMConfig) -> int:
         """MLP channels of a decoder layer."""
+        if self.channels is not None:
+            return self.channels.mlp
         return config.llm.mlp_width if self.mlp_width is None else self.mlp_width
+
+    def kept_heads(self, config: VLMConfig) -> int:
+        """Query heads of a decoder layer."""
+        return config.llm.heads if self.channels is None else self.channels.heads
+
+    def layer_sizes(self, scores: bool = False) -> dict[str, Any]:
+        """Arguments of `network_work.llama_layer`; `scores`: its attention scores tokens."""
+        if self.channels is None:
+            return {'mlp_width': self.mlp_width}
+        heads = None if scores else self.channels.heads
+        return {'mlp_width': self.channels.mlp, 'mlp_bias': False, 'heads': heads}
 
     def check(self, config: VLMConfig) -> None:
         """Refuses counts that the model does not have.
@@ -82,12 +101,14 @@ class PlanCounts:
                     )
         except (PruningError, SelectionError) as error:
             raise WorkloadError(f'{error}, in model {config.name}') from error
-        width = config.llm.mlp_width
-        if not 1 <= self.kept_channels(config) <= width:
-            raise WorkloadError(
-                f'MLP channels kept are {self.mlp_width}, expected 1 to {width} in model '
-                f'{config.name}'
-            )
+        for kept, there, what in (
+            (self.kept_channels(config), config.llm.mlp_width, 'MLP channels'),
+            (self.kept_heads(config), config.llm.heads, 'heads'),
+        ):
+            if not 1 <= kept <= there:
+                raise WorkloadError(
+                    f'{what} kept are {kept}, expected 1 to {there} in model {config.name}'
+                )
         if self.cache_interval < 1:
             raise WorkloadError(f'cache interval is {self.cache_interval}, expected at least 1')
         if self.cache_interval > 1 and not isinstance(config, CogACTConfig):
@@ -108,10 +129,14 @@ def plan_counts(config: VLMConfig, acceleration: AccelerationConfig) -> PlanCoun
     tokens = acceleration.token_options
     if tokens is not None and tokens.keep == config.num_patches:
         tokens = None
+    channels, ratio = None, acceleration.channels_ratio
+    if ratio:
+        channels = channel_counts(config.llm, ratio, acceleration.channels_heads)
     return PlanCounts(
         acceleration.layers,
         tokens,
         acceleration.scoring_layer,
         kept_channel_count(config.llm.mlp_width, acceleration.mlp_ratio),
+        channels,
         acceleration.cache_interval if isinstance(config, CogACTConfig) else 1,
     )

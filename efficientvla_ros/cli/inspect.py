@@ -47,6 +47,10 @@ def command(
     mlp_ratio: Annotated[
         float | None, typer.Option(help="Share of MLP channels cut; the preset's if not given.")
     ] = None,
+    channels_ratio: Annotated[
+        float | None,
+        typer.Option(help='Share of MLP channels and heads that adaptive pruning cuts.'),
+    ] = None,
     cache_interval: Annotated[
         int | None, typer.Option(help="Full sampling steps are this far apart; preset's if none.")
     ] = None,
@@ -102,6 +106,7 @@ def command(
         'layers': layers,
         'tokens': tokens,
         'mlp_ratio': mlp_ratio,
+        'channels_ratio': channels_ratio,
         'cache_interval': cache_interval,
     }
     default = None if image is None else 'efficientvla'

@@ -89,6 +89,7 @@ def plan_report(
             'layers': [plan.kept_layers(config), config.llm.layers],
             'visual_tokens': [plan.kept_tokens(config), config.num_patches],
             'mlp_channels': [plan.kept_channels(config), config.llm.mlp_width],
+            'heads': [plan.kept_heads(config), config.llm.heads],
             **({'sampling_steps': [plan.full_steps(steps), steps]} if steps else {}),
         },
         'scoring_layer': plan.scoring_layer,
@@ -107,6 +108,8 @@ def plan_report(
 def _notes(config: CogACTConfig | OpenVLAConfig, chosen: ChosenPlan) -> list[str]:
     """What was asked for and is not part of the counts."""
     asked, notes = chosen.acceleration, []
+    if asked.adapts_channels:
+        notes.append('ticks that choose channels run whole decoder layers; counted are the others')
     if asked.cache_interval != chosen.counts.cache_interval:
         notes.append(f'feature cache stays off: model {config.name} has no diffusion head')
     elif asked.caches and asked.cache_threshold > 0:

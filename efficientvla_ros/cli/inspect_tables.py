@@ -112,6 +112,7 @@ def _kept(plan: dict[str, Any]) -> str:
         'layers': 'decoder layers',
         'visual_tokens': f'visual tokens after layer {plan["scoring_layer"]}',
         'mlp_channels': 'MLP channels',
+        'heads': 'attention heads',
         'sampling_steps': 'sampling steps in full',
     }
     parts = [

@@ -6,9 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from efficientvla_ros.acceleration import network_work as networks
+from efficientvla_ros.acceleration.channel_patterns import ChannelCounts, channel_counts
+from efficientvla_ros.acceleration.compact_layer import CompactLayer, LayerRows
 from efficientvla_ros.acceleration.cost_model import Workload, WorkloadError, tick_cost
 from efficientvla_ros.acceleration.plan_counts import PlanCounts
 from efficientvla_ros.acceleration.token_options import TokenOptions
@@ -87,6 +90,53 @@ def test_narrow_mlp():
     )
 
 
+@pytest.mark.parametrize('llm', [TABLETOP.llm, GROUPED, replace(TABLETOP.llm, kv_heads=1)])
+@pytest.mark.parametrize('ratio', [0.25, 0.6])
+def test_layer_on_slots(llm, ratio):
+    counts, tokens = channel_counts(llm, ratio), 40
+    rows = LayerRows(LlamaLayer(llm).requires_grad_(False))
+    layer = CompactLayer(rows, torch.arange(counts.mlp), torch.arange(counts.heads))
+    x = torch.rand(1, tokens, llm.width)
+    rope = (torch.rand(tokens, llm.head_dim),) * 2
+    with sdpa_kernel(SDPBackend.MATH):  # the other kernels of a CPU are not counted
+        counted = macs(lambda: layer(x, rope))
+    sizes = PlanCounts(channels=counts).layer_sizes()
+    work = networks.llama_layer(llm, tokens, tokens, causal=False, **sizes)
+    assert counted == work.macs
+    slots = networks.slot_values(llm, counts.mlp, counts.heads)
+    shared = work.weights - 2 * llm.width - slots  # keys and values of a whole layer
+    assert shared in (0, 2 * llm.width * llm.kv_heads * llm.head_dim)
+    held = [buffer for part in (layer.mlp, layer.self_attn) for buffer in part.slots.buffers]
+    assert slots == sum(buffer.numel() for buffer in held)
+
+
+def test_layers_on_slots_are_held_beside_the_whole_ones():
+    counts = channel_counts(OPENVLA.llm, 0.25)
+    dense, plan = cost(OPENVLA, PlanCounts()), cost(OPENVLA, PlanCounts(channels=counts))
+    assert plan['llm'].parameters / dense['llm'].parameters == pytest.approx(1.75, abs=1e-3)
+    assert plan['llm'].macs / dense['llm'].macs == pytest.approx(0.75, abs=1e-3)
+    assert plan['llm'].bytes_read / dense['llm'].bytes_read == pytest.approx(0.75, abs=1e-3)
+    assert plan.cache_bytes == 0.75 * dense.cache_bytes
+
+
+def test_the_layer_that_scores_tokens_keeps_its_heads():
+    counts = channel_counts(TABLETOP.llm, 0.5)
+    scored, unscored = (
+        passes(TABLETOP, PlanCounts(tokens=TokenOptions(14, method), channels=counts))
+        for method in ('efficientvla', 'random')
+    )
+    tokens = 64 + PROMPT
+    whole, compact = (
+        networks.llama_layer(
+            TABLETOP.llm, tokens, tokens, mlp_width=counts.mlp, mlp_bias=False, heads=heads
+        )
+        for heads in (None, counts.heads)
+    )
+    name = 'prefill, all tokens'
+    assert scored[name].work == compact * 2 + whole
+    assert unscored[name].work == compact * 3
+
+
 def test_reused_sampling_step():
     config = replace(TABLETOP.head, depth=0)
     with torch.device('meta'):
@@ -144,6 +194,7 @@ def test_counts_of_the_whole_model_are_the_dense_plan():
         (TABLETOP, PlanCounts(tokens=TokenOptions(9), scoring_layer=12), 'expected 0 .. 10'),
         (TABLETOP, PlanCounts(tokens=TokenOptions(9), scoring_layer=11), 'with layers after it'),
         (TABLETOP, PlanCounts(mlp_width=353), 'MLP channels kept are 353, expected 1 to 352'),
+        (TABLETOP, PlanCounts(channels=ChannelCounts(8, 9)), 'heads kept are 9, expected 1 to'),
         (TABLETOP, PlanCounts(cache_interval=0), 'cache interval is 0, expected at least 1'),
         (OPENVLA, PlanCounts(cache_interval=5), 'openvla-7b has no diffusion head'),
     ],

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from efficientvla_ros.acceleration.channel_patterns import channel_counts
 from efficientvla_ros.acceleration.cost_conventions import ECOVLA, EFFICIENTVLA, OURS, cost_by
 from efficientvla_ros.acceleration.cost_model import Workload, tick_cost
 from efficientvla_ros.acceleration.network_work import llama_layers
@@ -107,6 +108,34 @@ def test_ecovla_counts_multiply_accumulates_of_the_decoder(tokens, tera):
 
 def test_ecovla_prompt_is_that_of_its_table():
     assert cost(DENSE, ECOVLA).macs / 1e12 == pytest.approx(1.81, abs=0.005)
+
+
+def ecovla_share(ratio: float, tokens: int) -> float:
+    """MACs of a tick with fewer channels over those of a whole one."""
+    convention = replace(ECOVLA, prompt_tokens=tokens - BASE.num_patches)
+    plan = PlanCounts(channels=channel_counts(BASE.llm, ratio))
+    return cost(plan, convention).macs / cost(DENSE, convention).macs
+
+
+@pytest.mark.parametrize(('ratio', 'share'), [(0.25, 0.750), (0.40, 0.608)])
+def test_ecovla_keeps_its_ratio_of_the_decoder(ratio, share):
+    assert ecovla_share(ratio, 276) == pytest.approx(share, abs=5e-4)
+
+
+@pytest.mark.parametrize(
+    ('ratio', 'tokens', 'percent', 'whole'),
+    [
+        (0.25, 276, 80.11, 0.20), (0.40, 276, 69.06, 0.21),
+        (0.25, 276, 81.22, 0.25), (0.40, 276, 70.72, 0.25),
+        (0.25, 610, 79.75, 0.19), (0.40, 610, 67.65, 0.17),
+    ],
+)  # fmt: skip
+def test_published_macs_of_ecovla_are_those_with_a_share_of_whole_ticks(
+    ratio, tokens, percent, whole
+):
+    # The share is the same at both ratios of a row, so all layers lose channels and heads.
+    mixed = whole + (1.0 - whole) * ecovla_share(ratio, tokens)
+    assert mixed == pytest.approx(percent / 100, abs=0.005)
 
 
 def test_ecovla_count_of_gemma_2b():

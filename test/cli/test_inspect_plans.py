@@ -31,7 +31,7 @@ def test_preset_of_the_paper_in_all_conventions(plan):
     report = plan('--model', 'cogact-base', '--preset', 'efficientvla')
     assert report['plan']['kept'] == {
         'layers': [22, 32], 'visual_tokens': [56, 256], 'mlp_channels': [8256, 11008],
-        'sampling_steps': [2, 10],
+        'heads': [32, 32], 'sampling_steps': [2, 10],
     }  # fmt: skip
     rows = conventions(report)
     paper = rows['efficientvla']
@@ -48,6 +48,9 @@ def test_preset_of_the_paper_in_all_conventions(plan):
     assert ours['plan']['parameters'] == total['parameters']
 
 
+CACHED = ('cache', 'efficientvla', 'efficientvla_light', 'combined')
+
+
 @pytest.mark.parametrize('model', ['tabletop', 'cogact-mini', 'cogact-small', 'openvla-7b'])
 @pytest.mark.parametrize('preset', [name for name in PRESETS if name != 'dense'])
 def test_every_preset_takes_less_than_the_dense_plan(plan, model, preset):
@@ -57,9 +60,9 @@ def test_every_preset_takes_less_than_the_dense_plan(plan, model, preset):
         same = off or (row['name'] == 'ecovla' and preset == 'cache')
         assert row['share'] == 1 if same else row['share'] < 1, row['name']
     assert report['total']['dense_macs'] == plan('--model', model)['total']['macs']
-    assert bool(report['plan']['notes']) == (
-        model == 'openvla-7b' and preset in ('cache', 'efficientvla', 'efficientvla_light')
-    )
+    adapts = preset.startswith(('ecovla', 'every_frame')) or preset == 'combined'
+    uncached = model == 'openvla-7b' and preset in CACHED
+    assert len(report['plan']['notes']) == adapts + uncached
 
 
 def test_dense_preset_is_no_plan_at_all(plan):
@@ -72,12 +75,24 @@ def test_counts_replace_those_of_the_preset(plan):
     report = plan('--preset', 'efficientvla', '--layers', 11, '--tokens', 28, '--mlp-ratio', 0.5)
     assert report['plan']['kept'] == {
         'layers': [11, 12], 'visual_tokens': [28, 64], 'mlp_channels': [176, 352],
-        'sampling_steps': [2, 10],
+        'heads': [4, 4], 'sampling_steps': [2, 10],
     }  # fmt: skip
     alone = plan('--cache-interval', 2)
     assert alone['plan']['preset'] is None
     assert alone['plan']['kept']['sampling_steps'] == [5, 10]
     assert alone['plan']['kept']['layers'] == [12, 12]
+
+
+def test_channels_that_adapt_are_counted_in_mlp_and_heads(plan):
+    report = plan('--model', 'cogact-base', '--preset', 'ecovla_40')['plan']
+    assert report['kept']['mlp_channels'] == [6592, 11008]
+    assert report['kept']['heads'] == [20, 32]
+    assert report['notes'][0].startswith('ticks that choose channels run whole decoder layers')
+    row = next(row for row in report['conventions'] if row['name'] == 'ecovla')
+    assert row['dense']['operations'] / 1e12 == pytest.approx(1.81, abs=0.005)
+    assert row['share'] == pytest.approx(0.608, abs=5e-4)
+    own = plan('--model', 'cogact-base', '--channels-ratio', 0.4)['plan']
+    assert own['conventions'] == report['conventions']
 
 
 def test_tables_say_what_is_left_out(inspect):
@@ -110,6 +125,8 @@ def test_table_of_conventions_fits_a_narrow_terminal(plan):
         (('--layers', 0), 'layers is 0, expected a whole number from 1'),
         (('--tokens', 65), 'kept tokens are 65, expected at most 64'),
         (('--mlp-ratio', 1), 'mlp_ratio is 1.0, expected below 1'),
+        (('--channels-ratio', 1), 'channels_ratio is 1.0, expected below 1'),
+        (('--preset', 'efficientvla', '--channels-ratio', 0.25), 'expected one of them to be 0'),
         (('--cache-interval', 0), 'cache_interval is 0, expected a whole number from 1'),
         (('--image', 'x.png', '--out', 'y.png'), '--image is given without --instruction'),
         (('--image', 'x.png', '--instruction', 'pick'), '--image is given without --out'),

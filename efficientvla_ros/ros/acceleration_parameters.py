@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from efficientvla_ros.acceleration.config import (
+    CHANNELS_METHODS,
     LAYERS_METHODS,
     AccelerationConfig,
     AccelerationError,
@@ -18,19 +19,35 @@ from efficientvla_ros.types import InputError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from efficientvla_ros.acceleration.plan import ExecutionPlan
     from efficientvla_ros.models.config import VLMConfig
     from efficientvla_ros.ros.parameter_table import Value
+    from efficientvla_ros.runtime.audit import AuditSettings
+    from efficientvla_ros.runtime.engine import Engine
+    from efficientvla_ros.runtime.latency_budget import LatencyBudget
 
 GROUP = 'acceleration.'
 AS_PRESET = 'preset'
+
+_DEFAULT = AccelerationConfig()
+
+_CHANNELS = ('heads', 'update_rate', 'alpha', 'history', 'window', 'max_age')
 
 # fmt: off
 SPECS: tuple[Spec, ...] = (
     Spec(
         'acceleration.preset', 'dense',
         'What is left out of an inference: nothing (dense), what EfficientVLA leaves out '
-        '(efficientvla; efficientvla_light is milder), or one technique of it alone.',
+        '(efficientvla; efficientvla_light is milder), what EcoVLA does at its two ratios '
+        '(ecovla_25, ecovla_40), both methods (combined), or one technique alone.',
         choices=PRESETS,
+    ),
+    Spec(
+        'acceleration.latency_budget_ms', 0.0,
+        'Time that an inference may take, 95th percentile: of dense, efficientvla_light, combined '
+        'and efficientvla the first that keeps it is run, chosen again as the machine slows or '
+        'recovers; preset and single values are without effect then. 0 is off.',
+        unit='ms', low=0.0, high=60000.0,
     ),
     Spec(
         'acceleration.profile', '',
@@ -94,6 +111,73 @@ SPECS: tuple[Spec, ...] = (
         'they last did; 0 is off.',
         low=0.0, high=100.0,
     ),
+    Spec(
+        'acceleration.channels.ratio', -1.0,
+        'Share of the MLP channels and attention heads that is left out, chosen while the arm '
+        "moves; -1 takes the preset's, 0 leaves out none.",
+        low=-1.0, high=0.95,
+    ),
+    Spec(
+        'acceleration.channels.method', AS_PRESET,
+        "How channels are chosen: again where the image changes (eap) or after every frame; or "
+        "once, by calibration (frozen), by Wanda's scores or at random. preset takes the "
+        "preset's way.",
+        choices=(AS_PRESET, *CHANNELS_METHODS),
+    ),
+    Spec(
+        'acceleration.channels.heads', True,
+        'Attention heads are left out as well as MLP channels.',
+    ),
+    Spec(
+        'acceleration.channels.update_rate', _DEFAULT.channels_update_rate,
+        'Share of the ticks that choose channels again; 0 takes the published trigger, whose '
+        'rate depends on the scene.',
+        low=0.0, high=1.0,
+    ),
+    Spec(
+        'acceleration.channels.alpha', _DEFAULT.channels_alpha,
+        'Weight of the history in the scores of channels; the rest is the newest frame.',
+        low=0.0, high=1.0,
+    ),
+    Spec(
+        'acceleration.channels.history', _DEFAULT.channels_history,
+        'Share of the history that stays when a frame joins it.',
+        low=0.0, high=1.0,
+    ),
+    Spec(
+        'acceleration.channels.window', _DEFAULT.channels_window,
+        'Ticks whose similarities a tick is compared with.',
+        low=1, high=1000,
+    ),
+    Spec(
+        'acceleration.channels.max_age', _DEFAULT.channels_max_age,
+        'Ticks after which channels are chosen again whatever the image.',
+        low=1, high=100000,
+    ),
+)
+
+AUDIT_SPECS: tuple[Spec, ...] = (
+    Spec(
+        'acceleration.audit.enabled', True,
+        'At ticks that choose channels, actions with and without the left-out channels are '
+        'compared, beside inference.',
+    ),
+    Spec(
+        'acceleration.audit.max_deviation', 0.0,
+        "Tolerated difference of the worst action dimension, as a share of the range of its "
+        'actions; beyond it less is left out by itself. 0 tolerates any.',
+        low=0.0, high=10.0,
+    ),
+    Spec(
+        'acceleration.audit.patience', 2,
+        'Audits in a row beyond the tolerated difference before less is left out.',
+        low=1, high=1000,
+    ),
+    Spec(
+        'acceleration.audit.recovery', 5,
+        'Audits in a row below half of it before more is left out again.',
+        low=1, high=1000,
+    ),
 )
 # fmt: on
 
@@ -104,11 +188,9 @@ def check_together(values: Mapping[str, Value]) -> None:
     Raises:
         InputError: names the parameter and its value.
     """
-    ratio = values['acceleration.mlp.ratio']
-    if -1.0 < ratio < 0.0:
-        raise InputError(
-            f'parameter acceleration.mlp.ratio: got {ratio}, expected -1 or 0 to 0.95'
-        )
+    for name in ('acceleration.mlp.ratio', 'acceleration.channels.ratio'):
+        if -1.0 < values[name] < 0.0:
+            raise InputError(f'parameter {name}: got {values[name]}, expected -1 or 0 to 0.95')
 
 
 def acceleration_config(settings: Settings, model: VLMConfig) -> AccelerationConfig:
@@ -127,6 +209,7 @@ def acceleration_config(settings: Settings, model: VLMConfig) -> AccelerationCon
         'tokens_diversity': group['tokens.diversity'],
         'tokens_hysteresis': group['tokens.hysteresis'],
         'cache_threshold': group['cache.threshold'],
+        **{f'channels_{name}': group[f'channels.{name}'] for name in _CHANNELS},
     }
     for field, name, as_preset in (
         ('layers', 'layers.keep', 0),
@@ -134,6 +217,8 @@ def acceleration_config(settings: Settings, model: VLMConfig) -> AccelerationCon
         ('tokens', 'tokens.keep', 0),
         ('tokens_method', 'tokens.method', AS_PRESET),
         ('cache_interval', 'cache.interval', 0),
+        ('channels_ratio', 'channels.ratio', -1.0),
+        ('channels_method', 'channels.method', AS_PRESET),
     ):
         if group[name] != as_preset:
             changes[field] = group[name]
@@ -143,6 +228,14 @@ def acceleration_config(settings: Settings, model: VLMConfig) -> AccelerationCon
         raise InputError(f'parameters acceleration.*: {error}') from error
 
 
+def audit_settings(settings: Settings) -> AuditSettings:
+    """Returns what is audited and tolerated."""
+    from efficientvla_ros.runtime.audit import AuditSettings
+
+    names = (spec.name.removeprefix('acceleration.audit.') for spec in AUDIT_SPECS)
+    return AuditSettings(**{name: settings[f'acceleration.audit.{name}'] for name in names})
+
+
 def plan_name(settings: Settings, model: VLMConfig) -> str:
     """Returns the preset's name, marked where other parameters change what it does."""
     name = settings['acceleration.preset']
@@ -150,6 +243,24 @@ def plan_name(settings: Settings, model: VLMConfig) -> str:
     return f'{name} (changed)' if changed else name
 
 
+def use_plan(engine: Engine, settings: Settings) -> tuple[str, ExecutionPlan]:
+    """Has an engine run what the parameters ask for; takes seconds; returns name and plan.
+
+    Raises:
+        InputError: the model cannot run it; it goes on as before.
+    """
+    budget = settings['acceleration.latency_budget_ms']
+    if budget > 0.0:
+        return budgeted_name(engine.set_latency_budget(budget)), engine.plan
+    plan = engine.set_acceleration(acceleration_config(settings, engine.config))
+    return plan_name(settings, engine.config), plan
+
+
+def budgeted_name(budget: LatencyBudget) -> str:
+    """Returns the name of the plan that a latency budget has chosen."""
+    return f'{budget.choice} (latency budget)'
+
+
 def same_acceleration(one: Settings, other: Settings) -> bool:
-    """Whether no parameter of the group differs."""
+    """Whether no parameter differs that a plan depends on."""
     return all(one[spec.name] == other[spec.name] for spec in SPECS)

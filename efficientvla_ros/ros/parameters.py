@@ -88,6 +88,7 @@ _SPECS: tuple[Spec, ...] = (
         low=0.0, high=20.0, changes=Changes.CONFIGURE,
     ),
     *acceleration_parameters.SPECS,
+    *acceleration_parameters.AUDIT_SPECS,
     Spec(
         'cameras.names', ['camera'],
         'Cameras in the order of the model; each one is heard on `<name>/image_raw`. '

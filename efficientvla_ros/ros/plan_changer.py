@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from efficientvla_ros.ros.acceleration_parameters import acceleration_config, plan_name
+from efficientvla_ros.ros.acceleration_parameters import acceleration_config, use_plan
 from efficientvla_ros.ros.parameter_table import Settings
 from efficientvla_ros.types import InputError
 
@@ -74,10 +74,7 @@ class PlanChanger:
     def _run(self) -> None:
         while (settings := self._next()) is not None:
             try:
-                plan = self._engine.set_acceleration(
-                    acceleration_config(settings, self._engine.config)
-                )
-                self._on_plan(plan_name(settings, self._engine.config), plan)
+                self._on_plan(*use_plan(self._engine, settings))
             except Exception as error:  # out of memory, for example: the old plan goes on
                 self._on_error(f'plan stays as it was: {" ".join(str(error).split())[:300]}')
 

@@ -61,6 +61,7 @@ class Policy:
         clock: Callable[[], int],
         debug: Callable[[str], None],
         token_image: TokenImage | None = None,
+        note: Callable[[str], None] = lambda line: None,
     ) -> None:
         """Sets up a policy.
 
@@ -74,6 +75,7 @@ class Policy:
             clock: current time, ns of the node's clock.
             debug: takes tracebacks.
             token_image: shows the visual tokens to those who look; None shows nothing.
+            note: takes lines about what the engine changed by itself.
 
         Raises:
             InputError: the model wants another number of cameras.
@@ -94,6 +96,7 @@ class Policy:
         self._clock = clock
         self._debug = debug
         self._token_image = token_image
+        self._note = note
         self.reset()
         self._description: str | None = None
         self._description_fault = ''
@@ -183,6 +186,8 @@ class Policy:
         self._engine.report_tokens = shown
         chunk, report = self._engine.infer(observation)
         self._telemetry.inference_done(report)
+        for line in report.notes:
+            self._note(line)
         if shown:
             self._show_tokens(images[self._engine.camera_names[0]], report, frames[0])
         return chunk

@@ -135,5 +135,7 @@ class Reporter:
             status.image_age = inputs.image_age(now.nanoseconds)
             status.commands_published = runner.commander.commands_sent
         self._telemetry.fill(status, verdict)
+        if runner is not None:
+            status.preset = runner.plan_name
         self._status.publish(status)
         return status

@@ -12,7 +12,13 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from efficientvla_ros.control.reasons import HoldReason
-from efficientvla_ros.ros.acceleration_parameters import plan_name, same_acceleration
+from efficientvla_ros.ros.acceleration_parameters import (
+    audit_settings,
+    budgeted_name,
+    plan_name,
+    same_acceleration,
+    use_plan,
+)
 from efficientvla_ros.ros.commander import Commander, State, Verdict
 from efficientvla_ros.ros.inference_loop import InferenceLoop
 from efficientvla_ros.ros.inputs import Inputs, Listeners
@@ -108,11 +114,16 @@ class PolicyRunner:
             self._now,
             log.debug,
             self.token_image,
+            log.warning,
         )
+        self.engine.audit = audit_settings(settings)
         self.engine.warm_up()
         self._plans = PlanChanger(self.engine, self._plan_changed, self._plan_failed)
         self._accelerated = settings
-        self._plan_changed(plan_name(settings, self.engine.config), self.engine.plan)
+        plan = plan_name(settings, self.engine.config), self.engine.plan
+        if settings['acceleration.latency_budget_ms'] > 0.0:
+            plan = use_plan(self.engine, settings)
+        self._plan_changed(*plan)
         # What was loaded stays: the garbage collector need not look at it again and again.
         gc.collect()
         gc.freeze()
@@ -127,6 +138,13 @@ class PolicyRunner:
     def missed_ticks(self) -> int:
         """Ticks that were due while another one was still waiting."""
         return self._loop.missed
+
+    @property
+    def plan_name(self) -> str:
+        """Name of the execution plan in force."""
+        engine = self.engine
+        budget = None if engine is None else engine.latency_budget
+        return self._telemetry.preset if budget is None else budgeted_name(budget)
 
     def start(self) -> None:
         """Starts commanding."""
@@ -198,6 +216,9 @@ class PolicyRunner:
         if self._plans is not None and not same_acceleration(settings, self._accelerated):
             self._accelerated = settings
             self._plans.change(settings)
+        audit = audit_settings(settings)
+        if audit != self.engine.audit:
+            self.engine.audit = audit
         if self._timers:
             self._tick_timer.timer_period_ns = round(self.period * 1e9)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 from efficientvla_ros.msg import PolicyStatus
@@ -41,12 +42,16 @@ class Telemetry:
         self._stages.clear()
         self.last_error = ''
         self.ticks = self.ticks_failed = self.images_rejected = 0
+        self._channel_updates, self._update_reason = 0, ''
 
     def inference_done(self, report: TickReport) -> None:
         """Counts an inference and what its stages took."""
         self.ticks += 1
         self._report = report
         self._rate.tick()
+        if report.updated:
+            self._channel_updates += 1
+            self._update_reason = report.update_reason
         for name, seconds in report.stage_seconds.items():
             if name not in self._stages:
                 self._stages[name] = Window()
@@ -84,8 +89,20 @@ class Telemetry:
         message.visual_tokens = self._report.visual_tokens
         message.layers_run = self._report.layers_run
         message.diffusion_steps = self._report.diffusion_steps
+        self._fill_channels(message)
         message.callback_p95, message.callback_max = self.callbacks.quantiles(0.95, 1.0)
         message.memory = resident_memory()
+
+    def _fill_channels(self, message: PolicyStatus) -> None:
+        report = self._report
+        message.channel_ratio = report.channel_ratio
+        message.pattern_age = report.pattern_age
+        message.similarity = math.nan if report.similarity is None else report.similarity
+        message.channel_updates = self._channel_updates
+        message.update_reason = self._update_reason
+        message.updates_missed = report.updates_missed
+        if report.audit_deviation is not None:
+            message.audit_deviation = report.audit_deviation.tolist()
 
 
 def resident_memory() -> int:

@@ -15,8 +15,10 @@ from efficientvla_ros.types import InputError
 PATIENCE = 20.0
 
 
-def settings(tokens: int):
-    return TABLE.settings({'acceleration.tokens.keep': tokens})
+def settings(tokens: int, budget_ms: float = 0.0):
+    return TABLE.settings(
+        {'acceleration.tokens.keep': tokens, 'acceleration.latency_budget_ms': budget_ms}
+    )
 
 
 class Engine:
@@ -35,6 +37,10 @@ class Engine:
         if config.tokens == 13:
             raise RuntimeError('out of memory\nand more')
         return SimpleNamespace(tokens=config.tokens)
+
+    def set_latency_budget(self, milliseconds):
+        self.plan = SimpleNamespace(budget=milliseconds)
+        return SimpleNamespace(choice='combined')
 
     def plan_for(self, config):
         if config.tokens > 256:
@@ -72,6 +78,15 @@ def test_wishes_that_wait_are_replaced_by_the_newest(changer):
         ('dense (changed)', 10),
         ('dense (changed)', 30),
     ]
+
+
+def test_a_latency_budget_chooses_the_plan(changer):
+    changer, engine, heard, changed = changer
+    changer.change(settings(10, budget_ms=30.0))
+    assert changed.acquire(timeout=PATIENCE)
+    name, plan = heard[0]
+    assert name == 'combined (latency budget)' and plan.budget == 30.0
+    assert engine.wishes == []
 
 
 def test_a_plan_that_cannot_be_made_is_told_in_one_line_and_the_next_one_is_made(changer):

@@ -147,6 +147,15 @@ class Engine:
         self._plans.set_profile(profile)
 
     @property
+    def plans_kept(self) -> int:
+        """Plans that stay prepared, the newest ones; at least 1."""
+        return self._runners.keep
+
+    @plans_kept.setter
+    def plans_kept(self, count: int) -> None:
+        self._runners.keep = max(1, count)
+
+    @property
     def audit(self) -> AuditSettings:
         """What is audited of pruned ticks and tolerated; may be set at any time."""
         return self._runners.resources.audit

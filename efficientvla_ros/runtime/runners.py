@@ -44,6 +44,7 @@ class Runners:
         noise: what sampling starts from, float32 [1, horizon, action_dim]; None likewise.
         profile: what calibration has measured of the model.
         resources: what policies with fewer channels share.
+        keep: policies that stay prepared, the newest ones.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Runners:
         if statistics is None:
             statistics = ActionStatistics.identity(model.config.action_dim)
         self.resources = ChannelResources(model, profile, statistics, seed)
+        self.keep = _KEPT
         self._kept: OrderedDict[AccelerationConfig, Policy] = OrderedDict()
         self.set_profile(profile)
 
@@ -159,7 +161,7 @@ class Runners:
             return kept, False
         policy = self._make(plan)
         self._kept[plan.config] = policy
-        if len(self._kept) > _KEPT:
+        while len(self._kept) > self.keep:
             self._kept.popitem(last=False)
         return policy, True
 

@@ -243,15 +243,16 @@ def part_work(
 
 
 def _with_slots(config: VLMConfig, workload: Workload, stack: list[StackPart]) -> int:
-    """Weights of the whole layers that run, and of their slots."""
+    """Weights of the whole layers that run, of their slots, and what fills these."""
     llm, plan = config.llm, workload.plan
     kept = [(part.layers - part.scores, plan.channels.heads) for part in stack]
     kept += [(1, llm.heads) for part in stack if part.scores]
     slots = sum(
         layers * networks.slot_values(llm, plan.channels.mlp, heads) for layers, heads in kept
     )
-    whole = networks.llama_layers(llm, plan.kept_layers(config), 1) + networks.final_norm(llm)
-    return whole.weights + slots
+    layers = plan.kept_layers(config)
+    whole = networks.llama_layers(llm, layers, 1) + networks.final_norm(llm)
+    return whole.weights + slots + layers * networks.row_copies(llm)
 
 
 def _prefill(config: VLMConfig, workload: Workload, stack: list[StackPart]) -> Iterator[Pass]:

@@ -159,6 +159,11 @@ def slot_values(llm: LlamaConfig, mlp_width: int, heads: int) -> int:
     )
 
 
+def row_copies(llm: LlamaConfig) -> int:
+    """Weights of a decoder layer that are kept transposed as well, so that slots take rows."""
+    return llm.width * (llm.mlp_width + llm.width)
+
+
 def final_norm(llm: LlamaConfig) -> Work:
     """The norm after the decoder."""
     return Work(weights=llm.width)

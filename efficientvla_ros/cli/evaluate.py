@@ -69,6 +69,21 @@ def command(
     plot: Annotated[
         Path | None, typer.Option(help='With --presets: success over speed-up (PNG, SVG).')
     ] = None,
+    deviation_episodes: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help='With --presets: compare their actions with those of dense on the images of so '
+            'many episodes of dense.',
+        ),
+    ] = 0,
+    channel_plot: Annotated[
+        Path | None,
+        typer.Option(
+            help='With --presets: similarity, channel updates, deviation and phases of one '
+            'episode (PNG, SVG).'
+        ),
+    ] = None,
 ) -> None:
     """Measure closed-loop success in process, over many seeds.
 
@@ -86,10 +101,17 @@ def command(
             raise InputError('--compare is for one policy; --presets compares with dense itself')
         from efficientvla_ros.cli.evaluate_presets import evaluate_presets
 
-        evaluate_presets(settings, presets, workers, json_file, plot)
+        evaluate_presets(
+            settings, presets, workers, json_file, plot, deviation_episodes, channel_plot
+        )
         return
-    if plot is not None:
-        raise InputError('--plot needs --presets')
+    for option, value in (
+        ('--plot', plot),
+        ('--deviation-episodes', deviation_episodes),
+        ('--channel-plot', channel_plot),
+    ):
+        if value:
+            raise InputError(f'{option} needs --presets')
     other = read_report(compare_with) if compare_with is not None else None
     report = _evaluate(settings, workers, json_file)
     typer.echo(markdown_table([report] if other is None else [report, other]))

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from efficientvla_ros.evaluation.watched_policy import WatchedPolicy
 from efficientvla_ros.simulation.recording import FORMAT, SETTINGS_FILE, read_frame
 from efficientvla_ros.simulation.tasks import OBJECTS, TEMPLATES, instruction_for, sample_episode
-from efficientvla_ros.types import ActionChunk, InputError, Observation, TickReport
+from efficientvla_ros.types import InputError
 
 if TYPE_CHECKING:
     from efficientvla_ros.evaluation.closed_loop import Policy
@@ -100,34 +101,22 @@ def simulator_frames(
 
     frames: list[Frame] = []
     per_episode = max(1, min(_FRAMES_PER_EPISODE, count // _FEWEST_EPISODES))
-    watched = _Watched(policy)
+    watched = WatchedPolicy(policy)
     with TabletopEnvironment(_CAMERA_SIZE, _CAMERA_SIZE, task) as environment:
         controller = make_controller()
         episode = 0
         while len(frames) < count:
-            watched.seen.clear()
+            watched.looks.clear()
             start = sample_episode(task, seed + episode)
             run_episode(environment, watched, controller, start, execute_steps=_EXECUTE_STEPS)
-            wanted = min(per_episode, count - len(frames), len(watched.seen))
-            for index in _spread(len(watched.seen), wanted):
-                image = next(iter(watched.seen[index].images.values()))
-                frames.append(Frame(image, watched.seen[index].instruction, episode))
+            wanted = min(per_episode, count - len(frames), len(watched.looks))
+            for index in _spread(len(watched.looks), wanted):
+                seen = watched.looks[index].observation
+                image = next(iter(seen.images.values()))
+                frames.append(Frame(image, seen.instruction, episode))
             episode += 1
             progress(len(frames))
     return frames
-
-
-class _Watched:
-    """Keeps what a policy sees."""
-
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
-        self.step_duration = policy.step_duration
-        self.seen: list[Observation] = []
-
-    def infer(self, observation: Observation) -> tuple[ActionChunk, TickReport]:
-        self.seen.append(observation)
-        return self._policy.infer(observation)
 
 
 def _recorded_task(folder: Path) -> str:

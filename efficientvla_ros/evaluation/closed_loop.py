@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
@@ -12,6 +13,7 @@ import numpy as np
 from efficientvla_ros.control.kinematics import ArmKinematics
 from efficientvla_ros.control.pipeline import ChunkController
 from efficientvla_ros.control.reasons import HoldReason, Intervention
+from efficientvla_ros.evaluation.channel_log import ChannelLog
 from efficientvla_ros.evaluation.presets import work_done
 from efficientvla_ros.evaluation.settings import EvaluationSettings
 from efficientvla_ros.simulation.arm import ARM_JOINTS, GRIPPER_JOINT, TCP_FRAME, arm_urdf
@@ -49,6 +51,7 @@ class EpisodeRow:
         stage_seconds: stage -> seconds of each inference; 'total' is their sum.
         plan: what the last inference ran: visual_tokens, layers_run, diffusion_steps; the
             evaluation of presets adds what they were made from.
+        channels: what inferences did with the decoder's channels (`ChannelLog.as_dict`).
     """
 
     seed: int
@@ -64,6 +67,7 @@ class EpisodeRow:
     interventions: dict[str, int] = field(default_factory=dict)
     stage_seconds: dict[str, list[float]] = field(default_factory=dict)
     plan: dict = field(default_factory=dict)
+    channels: dict = field(default_factory=dict)
 
     @property
     def success(self) -> bool:
@@ -106,6 +110,7 @@ def run_episode(
     execute_steps: int = 2,
     latency: float = 0.1,
     swap_step: int | None = None,
+    gap: Callable[[], object] | None = None,
 ) -> EpisodeRow:
     """Runs one episode to its end.
 
@@ -121,6 +126,8 @@ def run_episode(
         latency: from the observation to the arrival of its command, s.
         swap_step: control period from which on the first distractor is asked for instead of
             the target; None never.
+        gap: called after each inference, for what the policy does until the next one: simulated
+            time does not let it happen by itself. None where that is nothing.
 
     Raises:
         InputError: the policy cannot use the observation or the instruction.
@@ -130,7 +137,7 @@ def run_episode(
     controller.counters.clear()
     stages: dict[str, list[float]] = defaultdict(list)
     inferences = rejected = 0
-    report = TickReport()
+    report, channels = TickReport(), ChannelLog()
     while environment.outcome is None:
         if swap_step is not None and environment.steps >= swap_step:
             environment.set_target(episode.distractors[0])
@@ -140,6 +147,9 @@ def run_episode(
         for stage, seconds in report.stage_seconds.items():
             stages[stage].append(seconds)
         stages['total'].append(report.total_seconds)
+        channels.add(report)
+        if gap is not None:
+            gap()
         command = _command(controller, chunk, observation, latency)
         _execute(environment, command, latency, execute_steps)
         rejected += environment.rejected != ''
@@ -157,6 +167,7 @@ def run_episode(
         interventions=_counts(controller, Intervention),
         stage_seconds=dict(stages),
         plan=work_done(report),
+        channels=channels.as_dict(),
     )
 
 

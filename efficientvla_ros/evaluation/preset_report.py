@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from efficientvla_ros.evaluation.channel_log import summarise_channels
+from efficientvla_ros.evaluation.deviation import summarise_deviation
 from efficientvla_ros.evaluation.latency import speed_up
 from efficientvla_ros.evaluation.presets import DENSE
 from efficientvla_ros.evaluation.provenance import model_digest, provenance
@@ -22,17 +24,21 @@ Rows = Mapping[str, Sequence[dict]]
 """Preset -> rows of its episodes (`EpisodeRow.as_dict`), any order."""
 
 
-def build_preset_report(settings: EvaluationSettings, rows: Rows) -> dict[str, Any]:
+def build_preset_report(
+    settings: EvaluationSettings, rows: Rows, deviations: Sequence[dict] = ()
+) -> dict[str, Any]:
     """Returns the whole report.
 
     Args:
         settings: of every episode.
         rows: `dense` and others, on the same seeds.
+        deviations: of the same presets on some of these seeds (`deviation.replay_presets`).
 
     Returns:
         `presets`: for each one its `plan`, `summary` (see `report.summarise`), mean seconds by
-        stage (`stage_mean_s`), `episodes` by seed, and for all but `dense` the comparison
-        `against_dense` (see `against`) and `speed_up` by stage, of medians.
+        stage (`stage_mean_s`), `episodes` by seed, `channels` (see `summarise_channels`) where
+        some are left out, and for all but `dense` the comparison `against_dense` (see
+        `against`), `speed_up` by stage, of medians, and `deviation` where it was measured.
 
     Raises:
         InputError: `dense` is missing, the seeds differ, or the episodes of a preset ran by
@@ -54,6 +60,8 @@ def build_preset_report(settings: EvaluationSettings, rows: Rows) -> dict[str, A
         section['speed_up'] = speed_up(
             section['summary']['latency_s'], dense['summary']['latency_s']
         )
+        if deviations:
+            section['deviation'] = summarise_deviation([found[name] for found in deviations])
     return {
         'schema': SCHEMA,
         **provenance(settings.device),
@@ -104,7 +112,7 @@ def _section(name: str, rows: Sequence[dict]) -> dict[str, Any]:
     plans = [row['plan'] for row in rows]
     if any(plan != plans[0] for plan in plans):
         raise InputError(f'the episodes of preset {name!r} ran by different plans')
-    return {
+    section = {
         'plan': plans[0],
         'summary': summarise(rows),
         'stage_mean_s': _stage_means(rows),
@@ -112,6 +120,10 @@ def _section(name: str, rows: Sequence[dict]) -> dict[str, Any]:
             {key: value for key, value in row.items() if key not in NOT_BY_EPISODE} for row in rows
         ],
     }
+    channels = summarise_channels(
+        (row.get('channels', {}), row['stage_seconds']['total']) for row in rows
+    )
+    return section if channels is None else {**section, 'channels': channels}
 
 
 def _stage_means(rows: Sequence[dict]) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from efficientvla_ros.evaluation.channel_log import MIX, SPARSE, UPDATE
 from efficientvla_ros.evaluation.report import describe
 
 _STAGES = ('vision', 'language', 'action_head', 'total')
@@ -72,6 +73,51 @@ def latency_table(benchmark: dict[str, Any]) -> str:
         )
         lines.append(_line(cells))
     return '\n'.join(lines) + '\n'
+
+
+def channel_table(report: dict[str, Any]) -> str:
+    """Returns a Markdown table of the presets that leave out channels; '' without any.
+
+    Times are medians and 95th percentiles of all ticks as they occur (mix), of those that choose
+    channels again (update) and of those that leave some out (sparse). Deviations are percentages
+    of the range of the worst action dimension, on the images of dense's episodes.
+
+    Args:
+        report: of presets, by `evaluate` or `benchmark`.
+    """
+    sections = report['presets']
+    shown = {name: part for name, part in sections.items() if 'channels' in part}
+    if not shown:
+        return ''
+    lines = [
+        '| preset | channels out, mean | update rate | missed | mix p50 / p95 / p99, ms '
+        '| update p50 / p95, ms | sparse p50 / p95 / p99, ms | deviation | sparse ticks |',
+        '|---' * 9 + '|',
+    ]
+    for name, section in shown.items():
+        channels, deviation = section['channels'], section.get('deviation', {})
+        seconds = channels['seconds']
+        cells = (
+            name,
+            f'{channels["mean_ratio"]:.1%}',
+            f'{channels["update_rate"]:.1%}',
+            channels['missed'],
+            _quantiles(seconds.get(MIX), 'p50', 'p95', 'p99'),
+            _quantiles(seconds.get(UPDATE), 'p50', 'p95'),
+            _quantiles(seconds.get(SPARSE), 'p50', 'p95', 'p99'),
+            _percent(deviation.get('relative')),
+            _percent(deviation.get('sparse_relative')),
+        )
+        lines.append(_line(cells))
+    return '\n'.join(lines) + '\n'
+
+
+def _quantiles(seconds: dict[str, float] | None, *names: str) -> str:
+    return '' if seconds is None else ' / '.join(_ms(seconds[name]) for name in names)
+
+
+def _percent(share: float | None) -> str:
+    return '' if share is None else f'{100.0 * share:.2f} %'
 
 
 def joint_table(evaluation: dict[str, Any], benchmark: dict[str, Any]) -> str:

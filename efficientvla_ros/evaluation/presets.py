@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from efficientvla_ros.acceleration.presets import PRESETS, preset
+from efficientvla_ros.models.config import TABLETOP
 from efficientvla_ros.types import InputError, TickReport
 
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ def check_preset(name: str) -> None:
     """Raises InputError if there is no preset of this name."""
     if name not in PRESETS:
         raise InputError(f'preset {name!r} is unknown, expected one of {", ".join(PRESETS)}')
+
+
+def adapts_channels(name: str) -> bool:
+    """Returns whether a preset chooses channels again from tick to tick."""
+    return preset(name, TABLETOP).adapts_channels  # the same for every model
 
 
 def work_done(report: TickReport) -> dict[str, int]:

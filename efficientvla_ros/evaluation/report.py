@@ -15,7 +15,7 @@ from efficientvla_ros.types import InputError
 
 SCHEMA = 'efficientvla_ros/evaluation/1'
 
-NOT_BY_EPISODE = ('stage_seconds', 'plan')
+NOT_BY_EPISODE = ('stage_seconds', 'plan', 'channels')
 """Fields of an episode's row that a report holds in sum only."""
 
 

@@ -10,6 +10,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from multiprocessing import get_context
 
+from efficientvla_ros.acceleration.presets import PRESETS
+from efficientvla_ros.evaluation.presets import DENSE
 from efficientvla_ros.evaluation.settings import EXPERT, EvaluationSettings
 from efficientvla_ros.simulation.worker_process import follow_parent
 from efficientvla_ros.types import InputError
@@ -52,6 +54,8 @@ class EpisodeRunner:
             guidance=settings.guidance,
             profile=settings.profile,
         )
+        # Channels that adapt remember earlier episodes as long as their plan is kept.
+        engine.plans_kept = len(PRESETS)
         engine.warm_up()
         return engine
 
@@ -80,19 +84,40 @@ class EpisodeRunner:
         self.policy.reset()
         return made_from
 
-    def _run(self, seed: int):
+    def _run(self, seed: int, policy=None):
         from efficientvla_ros.evaluation.closed_loop import episode_of, run_episode
 
         settings = self._settings
         return run_episode(
             self.environment,
-            self.policy,
+            policy or self.policy,
             self.controller,
             episode_of(settings, seed),
             execute_steps=settings.execute_steps,
             latency=settings.latency,
             swap_step=settings.swap_step if settings.swap_instruction else None,
+            gap=getattr(self.policy, 'settle', None),
         )
+
+    def deviation(self, presets: Sequence[str], seed: int) -> dict[str, dict]:
+        """Compares presets with dense on what dense saw in one episode (`replay_presets`)."""
+        from efficientvla_ros.evaluation.deviation import replay_presets
+        from efficientvla_ros.evaluation.watched_policy import WatchedPolicy
+
+        self._prepare(DENSE)
+        watched = WatchedPolicy(self.policy)
+        self._run(seed, watched)
+        return replay_presets(self.policy, presets, [look.observation for look in watched.looks])
+
+    def trace(self, preset: str, seed: int) -> dict:
+        """Runs the episode of a seed and returns it tick by tick (`channel_trace.trace`)."""
+        from efficientvla_ros.evaluation.channel_trace import trace
+        from efficientvla_ros.evaluation.watched_policy import WatchedPolicy
+
+        self._prepare(preset)
+        watched = WatchedPolicy(self.policy, self.environment)
+        row = self._run(seed, watched)
+        return trace(self.policy, watched.looks, row, preset)
 
     def close(self) -> None:
         """Frees the renderer."""
@@ -102,11 +127,23 @@ class EpisodeRunner:
 _runners: dict[EvaluationSettings, EpisodeRunner] = {}
 
 
-def _run(settings: EvaluationSettings, preset: str | None, seed: int):
+def _runner(settings: EvaluationSettings) -> EpisodeRunner:
     if settings not in _runners:
         _runners[settings] = EpisodeRunner(settings)
         atexit.register(_runners[settings].close)
-    return preset, _runners[settings].run(seed, preset)
+    return _runners[settings]
+
+
+def _run(settings: EvaluationSettings, preset: str | None, seed: int):
+    return preset, _runner(settings).run(seed, preset)
+
+
+def _deviation(settings: EvaluationSettings, presets: tuple[str, ...], seed: int):
+    return _runner(settings).deviation(presets, seed)
+
+
+def _trace(settings: EvaluationSettings, preset: str, seed: int):
+    return _runner(settings).trace(preset, seed)
 
 
 def run_episodes(
@@ -122,6 +159,24 @@ def run_episodes(
     Raises:
         InputError: the model or the task cannot be used, or a process died.
     """
+    yield from _in_processes([(_run, settings, preset, seed) for preset, seed in jobs], workers)
+
+
+def run_deviations(
+    settings: EvaluationSettings, presets: Sequence[str], seeds: Sequence[int], workers: int
+) -> Iterator[dict[str, dict]]:
+    """Yields what `EpisodeRunner.deviation` finds for each seed, in any order; raises likewise."""
+    jobs = [(_deviation, settings, tuple(presets), seed) for seed in seeds]
+    yield from _in_processes(jobs, workers)
+
+
+def run_trace(settings: EvaluationSettings, preset: str, seed: int) -> dict:
+    """Returns what `EpisodeRunner.trace` finds; raises as `run_episodes`."""
+    return next(_in_processes([(_trace, settings, preset, seed)], 1))
+
+
+def _in_processes(jobs: Sequence[tuple], workers: int) -> Iterator:
+    # A job is a function of this module and its arguments.
     for name, value in (('OMP_NUM_THREADS', '1'), ('OMP_WAIT_POLICY', 'passive')):
         os.environ.setdefault(name, value)
     pool = ProcessPoolExecutor(
@@ -130,7 +185,7 @@ def run_episodes(
         initializer=follow_parent,
     )
     try:
-        futures = [pool.submit(_run, settings, preset, seed) for preset, seed in jobs]
+        futures = [pool.submit(*job) for job in jobs]
         for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool as error:

@@ -49,3 +49,20 @@ def benchmark(**speed_ups: float) -> dict:
             presets[name]['speed_up'] = dict.fromkeys(stages, factor)
     settings = {'model': 'cogact-mini', 'threads': 2, 'runs': 50}
     return {'settings': settings, 'presets': presets}
+
+
+CHANNELS = {
+    'kinds': ['update', 'sparse'], 'ratios': [0.0, 0.25], 'similarities': [None, 0.5],
+    'reasons': ['first frame'], 'audits': [[0.1] * 7], 'missed': 0,
+}  # fmt: skip
+
+
+def channel_rows(outcomes: str, made_by: dict | None = None, ms: float = 20.0) -> list:
+    """Rows of a plan that adapts channels."""
+    return [{**each, 'channels': CHANNELS} for each in rows(outcomes, made_by, ms)]
+
+
+def replayed(relative: float) -> dict:
+    """An episode of two ticks compared with dense."""
+    deviation = [[0.0] * 7, [relative] * 7]
+    return {'kinds': ['update', 'sparse'], 'deviation': deviation, 'relative': [0.0, relative]}

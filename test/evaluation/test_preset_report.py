@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 
 import pytest
-from preset_rows import benchmark, plan, rows
+from preset_rows import benchmark, channel_rows, plan, replayed, rows
 
 from efficientvla_ros.evaluation import results_page
 from efficientvla_ros.evaluation.preset_report import build_preset_report, read_preset_report
-from efficientvla_ros.evaluation.preset_tables import joint_table, plan_notes, preset_table
-from efficientvla_ros.evaluation.presets import parse_presets
+from efficientvla_ros.evaluation.preset_tables import (
+    channel_table,
+    joint_table,
+    plan_notes,
+    preset_table,
+)
+from efficientvla_ros.evaluation.presets import adapts_channels, parse_presets
 from efficientvla_ros.evaluation.progress_file import ProgressFile
 from efficientvla_ros.evaluation.report import write_json
 from efficientvla_ros.evaluation.settings import EvaluationSettings
@@ -151,3 +156,33 @@ def test_episodes_with_another_profile_are_not_mixed_in(tmp_path):
     profile.write_bytes(b'two')
     with pytest.raises(InputError, match='other settings or weights'):
         ProgressFile(path, settings, 'cache')
+
+
+def test_presets_that_leave_channels_out_have_a_table_of_their_own(report):
+    assert channel_table(report) == '' and 'channels' not in report['presets']['cache']
+    parts = {'dense': rows('ss'), 'cache': rows('st'), 'ecovla_25': channel_rows('ss')}
+    found = build_preset_report(
+        SETTINGS,
+        parts,
+        [{'cache': replayed(0.5), 'ecovla_25': replayed(0.1)},
+         {'cache': replayed(0.5), 'ecovla_25': replayed(0.3)}],
+    )  # fmt: skip
+    section = found['presets']['ecovla_25']
+    assert section['channels']['update_rate'] == 0.5
+    assert section['channels']['seconds']['update']['p50'] == pytest.approx(0.02)
+    assert section['channels']['seconds']['sparse']['p50'] == pytest.approx(0.06)
+    assert section['deviation']['sparse_relative'] == pytest.approx(0.2)
+    assert found['presets']['cache']['deviation']['relative'] == pytest.approx(0.25)
+    assert 'deviation' not in found['presets']['dense']
+    assert 'channels' not in section['episodes'][0]
+    lines = channel_table(found).splitlines()
+    assert len(lines) == 3 and len({line.count('|') for line in lines}) == 1
+    assert lines[2].startswith('| ecovla_25 | 12.5% | 50.0% | 0 | 40.0 / 60.0 / 60.0 |')
+    assert lines[2].endswith('| 10.00 % | 20.00 % |')
+
+
+def test_presets_that_choose_channels_again_are_known():
+    adaptive = ('ecovla_25', 'ecovla_40', 'combined', 'every_frame_25')
+    assert all(map(adapts_channels, adaptive))
+    fixed = ('dense', 'efficientvla', 'wanda_25', 'random_channels_40', 'frozen_25')
+    assert not any(map(adapts_channels, fixed))

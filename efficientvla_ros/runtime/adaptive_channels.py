@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import numpy as np
@@ -46,6 +46,7 @@ class AdaptiveChannels:
         keeper: the other side.
         gate: when the other side may work.
         worker: runs it.
+        device: where the model is.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class AdaptiveChannels:
             binarise_gripper: how the policy's actions are un-normalised.
         """
         config, device = resources.config, resources.device
+        self.device = device
         self.keeper = PatternKeeper(resources, plan, replay, binarise_gripper)
         self.gate = TickGate(overlaps=device.type == 'cuda')
         self.worker = GapWorker()
@@ -109,8 +111,7 @@ class AdaptiveChannels:
     def tick(self) -> Iterator[ChannelTick]:
         """As `Channels.tick`."""
         if self._rehearsing:
-            self._turn = not self._turn
-            with _rehearsed(self._taps[0].layers if self._turn else None, self.keeper) as tick:
+            with self._rehearsed() as tick:
                 yield tick
             return
         self.gate.begin()
@@ -176,6 +177,21 @@ class AdaptiveChannels:
             event.record()
         return UpdateJob(self.gate.ticks, taps, passed, inputs, event=event)
 
+    @contextmanager
+    def _rehearsed(self) -> Iterator[ChannelTick]:
+        # Dense and pruned by turns, with taps that nobody needs at present.
+        self._turn = not self._turn
+        taps = self._free_taps() if self._turn else None
+        pruned = None if self._turn else self.keeper.pruned
+        taken = None if pruned is None else pruned.take()
+        try:
+            yield _Rehearsal(taken if taps is None else taps)
+        finally:
+            if taken is not None:
+                taken.give_back()
+            if taps is not None:
+                taps.free = True
+
     def _free_taps(self) -> EnergyTaps | None:
         taps = next((taps for taps in self._taps if taps.free), None)
         if taps is not None:
@@ -238,12 +254,21 @@ class AdaptiveTick(ChannelTick):
 
     def close(self) -> None:
         """Ends the tick; harmless in any state."""
+        if self._taken is not None and not self._taken.returned:
+            self._await_device()
         self._let_go()
         if self._taps is not None:
             self._taps.free = True
         if self._job is not None:
             self._job.ready.set()
         self._channels.report = self._report
+
+    def _await_device(self) -> None:
+        # The tick broke off: what it has started may still read the layers.
+        device = self._channels.device
+        if device.type == 'cuda':
+            with suppress(RuntimeError):
+                torch.cuda.current_stream(device).synchronize()
 
     def _let_go(self) -> None:
         if self._taken is not None:
@@ -254,26 +279,13 @@ class AdaptiveTick(ChannelTick):
 class _Rehearsal(ChannelTick):
     """A tick of which nothing is remembered."""
 
-    def __init__(self, layers: tuple[nn.Module, ...] | None, taken: Taken | None) -> None:
-        self._chosen, self._taken = layers, taken
+    def __init__(self, source: EnergyTaps | Taken | None) -> None:
+        self._layers = None if source is None else source.layers
+        if isinstance(source, Taken):
+            self.step_layers = source.layers
 
     def layers(self, features: Tensor) -> tuple[nn.Module, ...] | None:
-        return self._chosen
-
-    def has_read(self, inputs: TickInputs) -> None: ...
-
-    def finish(self, actions: np.ndarray) -> None: ...
-
-
-@contextmanager
-def _rehearsed(layers: tuple[nn.Module, ...] | None, keeper: PatternKeeper) -> Iterator:
-    pruned = keeper.pruned if layers is None else None
-    taken = None if pruned is None else pruned.take()
-    try:
-        yield _Rehearsal(layers if taken is None else taken.layers, taken)
-    finally:
-        if taken is not None:
-            taken.give_back()
+        return self._layers
 
 
 def _options(config: AccelerationConfig) -> UpdateOptions:

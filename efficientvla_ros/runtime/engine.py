@@ -101,10 +101,10 @@ class Engine:
         if self.device.type == 'cuda':
             # Above the streams of work beside inference, which have the default priority.
             self._stream = torch.cuda.Stream(self.device, priority=-1)
-            torch.cuda.synchronize(self.device)
         self._plans = PlanSwitch(
             self._runners, lambda policy, runs: self._warm(policy, runs), acceleration
         )
+        self._await_preparation()
         self._instruction: str | None = None
         self._sequence = 0
 
@@ -266,7 +266,11 @@ class Engine:
         return self._plans.set_budget(milliseconds, candidates, runs)
 
     def reset(self) -> None:
-        """Starts a new episode: the choice of visual tokens forgets the ticks before."""
+        """Starts a new episode.
+
+        The choice of visual tokens forgets the ticks before, and channels are chosen again from
+        the next one; what is known of them stays.
+        """
         self._plans.restart()
 
     def settle(self, timeout_s: float = 10.0) -> bool:
@@ -309,9 +313,15 @@ class Engine:
             draw_tick(self.timeline, policy.channels.report)
         return chunk, tick_report(policy, self.config, watch, self.report_tokens, notes)
 
+    def _await_preparation(self) -> None:
+        # What was made on this thread's stream is there before ticks read it on theirs.
+        if self._stream is not None:
+            torch.cuda.current_stream(self.device).synchronize()
+
     def _warm(self, policy: Policy, runs: int) -> list[float]:
         # Returns the durations, seconds.
         grey = np.full((self.image_size, self.image_size, 3), 127, dtype=np.uint8)
+        self._await_preparation()
         with policy.channels.rehearsal():
             return [self._timed(policy, grey) for _ in range(runs)]
 

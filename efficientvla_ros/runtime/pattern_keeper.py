@@ -121,6 +121,7 @@ class PatternKeeper:
         if resources.profile is not None:
             with torch.inference_mode():
                 self.pruned = self._packed(self._patterns.pattern, 0, lambda: None)
+        self._finish()
 
     @property
     def ratio(self) -> float:

@@ -150,6 +150,11 @@ class Taken:
         held = [made for made, is_held in zip(source.made_at, got) if is_held]
         self.oldest = min(held, default=source.oldest)
 
+    @property
+    def returned(self) -> bool:
+        """Whether they have been given back."""
+        return not self._got
+
     def give_back(self) -> None:
         """Lets the layers be changed again; harmless a second time."""
         got, self._got = self._got, ()

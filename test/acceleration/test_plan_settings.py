@@ -16,7 +16,14 @@ def test_everything_is_off_by_default():
 
 
 @pytest.mark.parametrize(
-    'change', [{'layers': 3}, {'tokens': 9}, {'mlp_ratio': 0.1}, {'cache_interval': 2}]
+    'change',
+    [
+        {'layers': 3},
+        {'tokens': 9},
+        {'mlp_ratio': 0.1},
+        {'cache_interval': 2},
+        {'channels_ratio': 0.2},
+    ],
 )
 def test_any_technique_alone_is_not_dense(change):
     assert not AccelerationConfig(**change).dense
@@ -24,7 +31,7 @@ def test_any_technique_alone_is_not_dense(change):
 
 def test_options_of_techniques_that_are_off_leave_it_dense():
     assert AccelerationConfig(
-        tokens_method='fastv', cache_threshold=0.5, layers_method='greedy'
+        tokens_method='fastv', cache_threshold=0.5, layers_method='greedy', channels_method='wanda'
     ).dense
 
 
@@ -52,6 +59,22 @@ def test_options_of_techniques_that_are_off_leave_it_dense():
         ({'scoring_layer': -1}, 'scoring_layer is -1, expected a whole number from 0'),
         ({'cache_interval': 0}, 'cache_interval is 0, expected a whole number from 1'),
         ({'cache_threshold': -1.0}, 'cache_threshold is -1.0'),
+        ({'channels_ratio': 1.0}, 'channels_ratio is 1.0, expected below 1'),
+        ({'channels_ratio': -0.1}, 'channels_ratio is -0.1, expected a finite number from 0'),
+        (
+            {'channels_method': 'magic'},
+            "channels_method is 'magic', expected one of eap, every_frame, frozen, wanda, random",
+        ),
+        ({'channels_heads': 2}, 'channels_heads is 2, expected one of True, False'),
+        ({'channels_update_rate': 1.5}, 'channels_update_rate is 1.5, expected 0 to 1'),
+        ({'channels_alpha': 2.0}, 'channels_alpha is 2.0, expected 0 to 1'),
+        ({'channels_history': float('nan')}, 'channels_history is nan'),
+        ({'channels_window': 0}, 'channels_window is 0, expected a whole number from 1'),
+        ({'channels_max_age': 0}, 'channels_max_age is 0'),
+        (
+            {'channels_ratio': 0.25, 'mlp_ratio': 0.25},
+            'mlp_ratio is 0.25 and channels_ratio 0.25, expected one of them to be 0',
+        ),
         ({'speed': 2}, "acceleration setting 'speed' is unknown, expected one of layers, "),
     ],
 )

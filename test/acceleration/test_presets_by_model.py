@@ -52,6 +52,25 @@ def test_a_row_of_the_table_is_a_part_of_the_whole_method(name, names):
     assert preset(name, BASE) == expected
 
 
+@pytest.mark.parametrize(('name', 'ratio'), [('ecovla_25', 0.25), ('ecovla_40', 0.4)])
+def test_ecovla_leaves_out_its_published_ratios_and_nothing_else(name, ratio):
+    assert preset(name, BASE) == AccelerationConfig(channels_ratio=ratio)
+
+
+def test_combined_is_efficientvla_with_channels_that_adapt_for_the_narrow_mlp():
+    expected = replace(preset('efficientvla', BASE), mlp_ratio=0.0, channels_ratio=0.25)
+    assert preset('combined', BASE) == expected
+
+
+@pytest.mark.parametrize('percent', [25, 40])
+@pytest.mark.parametrize('name', ['frozen', 'wanda', 'random_channels', 'every_frame'])
+def test_other_choices_of_channels_have_ecovlas_ratios(name, percent):
+    expected = replace(
+        preset(f'ecovla_{percent}', BASE), channels_method=name.removesuffix('_channels')
+    )
+    assert preset(f'{name}_{percent}', BASE) == expected
+
+
 def test_the_smallest_model_keeps_something():
     config = replace(TABLETOP, image_size=28, llm=replace(TABLETOP.llm, layers=1))
     for name in PRESETS:

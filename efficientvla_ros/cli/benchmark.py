@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from efficientvla_ros.cli.benchmark_tables import benchmark_summary, preset_summary
+from efficientvla_ros.types import InputError
+
+if TYPE_CHECKING:
+    from efficientvla_ros.evaluation.turns import Turn
 
 SCHEMA = 'efficientvla_ros/benchmark/1'
 SCHEMA_PRESETS = 'efficientvla_ros/benchmark_presets/1'
+
+_IMAGES = 'random', 'simulated'
 
 
 def command(
@@ -70,6 +77,20 @@ def command(
             'are measured with one of random images.'
         ),
     ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(
+            help='With --presets: random, or simulated for those of episodes on the table top. '
+            'Simulated if a preset adapts channels to what it sees, else random.'
+        ),
+    ] = None,
+    gap: Annotated[
+        bool,
+        typer.Option(
+            help='With --presets: let channel updates end before the next inference, as in the '
+            'time until the next image; without, inferences run back to back.'
+        ),
+    ] = True,
     json_file: Annotated[
         Path | None, typer.Option('--json', help='Write the report here.')
     ] = None,
@@ -87,6 +108,7 @@ def command(
 
     check_baseline(baseline)
     names = None if presets is None else parse_presets(presets)
+    images = _kind_of_images(images, names)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         loading = bar.add_task('loading', total=None)
         start = time.perf_counter()
@@ -108,16 +130,17 @@ def command(
         bar.remove_task(loading)
         source = None if names is None else give_profile(engine, instruction)
         line = bar.add_task('inferences', total=runs)
+        shape = image_height, image_width
         options = {
-            'image_shape': (image_height, image_width),
-            'runs': runs,
             'warm_up_runs': warm_up_runs,
             'baseline': baseline,
             'progress': lambda done: bar.update(line, completed=done),
         }
         if names is None:
+            options |= {'image_shape': shape, 'runs': runs}
             measured = run_benchmark(engine, instruction, **options)
         else:
+            options |= {'turns': _turns(images, names, shape, runs), 'gap': gap}
             measured = benchmark_presets(engine, names, instruction, **options)
     show = benchmark_summary if names is None else preset_summary
     typer.echo(show(measured, load_seconds))
@@ -139,8 +162,36 @@ def command(
             'random_weights': random_weights,
         }
         if names is not None:
-            settings |= {'presets': list(names), 'profile': source}
+            settings |= {
+                'presets': list(names),
+                'profile': source,
+                'images': images,
+                'gap': gap,
+            }
         schema = SCHEMA if names is None else SCHEMA_PRESETS
         report = {'schema': schema, **provenance(device), 'settings': settings}
         write_json(json_file, {**report, 'load_s': load_seconds, **measured})
         typer.echo(f'report: {json_file}')
+
+
+def _kind_of_images(wanted: str | None, names: Sequence[str] | None) -> str:
+    """Returns `random` or `simulated`; raises InputError for anything else."""
+    from efficientvla_ros.evaluation.presets import adapts_channels
+
+    if wanted is not None:
+        if names is None:
+            raise InputError('--images needs --presets')
+        if wanted not in _IMAGES:
+            raise InputError(f'images {wanted!r} are unknown, expected {" or ".join(_IMAGES)}')
+        return wanted
+    return 'simulated' if any(map(adapts_channels, names or ())) else 'random'
+
+
+def _turns(images: str, names: Sequence[str], shape: tuple[int, int], runs: int) -> list[Turn]:
+    from efficientvla_ros.evaluation import turns
+    from efficientvla_ros.evaluation.presets import adapts_channels
+
+    if images == 'simulated':
+        return turns.simulated_turns(shape, runs)
+    adapts = any(map(adapts_channels, names))
+    return turns.random_turns(shape, runs, turns.EPISODE_TURN if adapts else turns.TURN)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from efficientvla_ros.evaluation.preset_tables import latency_table, plan_notes
+from efficientvla_ros.evaluation.preset_tables import channel_table, latency_table, plan_notes
 
 
 def benchmark_summary(measured: dict, load_seconds: float) -> str:
@@ -17,6 +17,9 @@ def benchmark_summary(measured: dict, load_seconds: float) -> str:
 def preset_summary(measured: dict, load_seconds: float) -> str:
     """Shows what `evaluation.preset_benchmark.benchmark_presets` found, as a Markdown table."""
     lines = [_first_line(measured, load_seconds), '', latency_table(measured)]
+    channels = channel_table(measured)
+    if channels:
+        lines.append(channels)
     if 'baseline' in measured:
         lines += [_baseline_line(measured['baseline']), _table(measured['baseline']['latency_s'])]
     return '\n'.join(lines + plan_notes(measured))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from efficientvla_ros.evaluation.benchmark import (
     check_baseline,
     eager_baseline,
@@ -12,8 +14,9 @@ from efficientvla_ros.evaluation.benchmark import (
     refuse_unfit,
     warm_up,
 )
+from efficientvla_ros.evaluation.channel_log import ChannelLog, summarise_channels
 from efficientvla_ros.evaluation.latency import (
-    Tick,
+    Latency,
     baseline_tick,
     engine_tick,
     random_images,
@@ -23,17 +26,12 @@ from efficientvla_ros.evaluation.machine_load import MachineLoad
 from efficientvla_ros.evaluation.memory import memory_use
 from efficientvla_ros.evaluation.presets import DENSE, apply_preset, work_done
 from efficientvla_ros.evaluation.statistics import percentiles
+from efficientvla_ros.evaluation.turns import Pipeline, Turn, measure_in_turns, nothing
+from efficientvla_ros.types import TickReport
 
 if TYPE_CHECKING:
     from efficientvla_ros.acceleration.profile import CalibrationProfile
     from efficientvla_ros.runtime.engine import Engine
-    from efficientvla_ros.types import TickReport
-
-TURN = 5
-"""Timed ticks of a pipeline in a row; one more before them brings its weights into the caches."""
-
-Seconds = dict[str, dict[str, list[float]]]
-"""Pipeline -> stage, or `total` -> durations, s."""
 
 
 def random_profile(engine: Engine, instruction: str, frames: int = 2) -> CalibrationProfile:
@@ -63,10 +61,10 @@ def benchmark_presets(
     presets: Sequence[str],
     instruction: str,
     *,
-    image_shape: tuple[int, int],
-    runs: int,
+    turns: Sequence[Turn],
     warm_up_runs: int,
     baseline: str | None = None,
+    gap: bool = True,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Measures an engine under each preset; all take turns, so that they see the same machine.
@@ -75,17 +73,20 @@ def benchmark_presets(
         engine: the policy; it is left with the last preset.
         presets: names, `dense` among them.
         instruction: what it is asked to do.
-        image_shape: height and width of the camera image, pixels.
-        runs: timed inferences of each.
+        turns: images of the timed inferences of each; a turn is an episode for plans that
+            remember the ticks before.
         warm_up_runs: inferences of each that come first and do not count.
         baseline: as for `benchmark.run_benchmark`; it takes turns with the presets.
+        gap: whether channel updates are waited for after each inference, as in the time until
+            the next image; inferences run back to back otherwise.
         progress: called with the number of timed inferences of each that are done.
 
     Returns:
         `presets`: for each its `plan` (see `presets.apply_preset`, and what it ran),
-        `latency_s` by stage and, but for `dense`, `speed_up` by stage over dense, of medians;
-        `cores_busy_elsewhere`, `memory` and `baseline` as in `run_benchmark`, the latter with
-        `speed_up` over it for each preset.
+        `latency_s` by stage, `channels` (see `summarise_channels`) where some are left out and,
+        but for `dense`, `speed_up` by stage over dense, of medians; `mean_speed_up` is of the
+        means of all ticks; `cores_busy_elsewhere`, `memory` and `baseline` as in
+        `run_benchmark`, the latter with `speed_up` over it for each preset.
 
     Raises:
         InputError: the model cannot run by a preset, or the baseline does not fit.
@@ -93,36 +94,32 @@ def benchmark_presets(
     check_baseline(baseline)
     if baseline is not None:
         refuse_unfit(engine)
+    engine.plans_kept = len(presets)
+    shape = turns[0][0].shape[:2]
     found: dict[str, Any] = {}
-    plans: dict[str, dict] = {}
-    ticks: dict[str, Tick] = {}
+    rows: dict[str, PresetRow] = {}
     for name in presets:
-        plans[name] = apply_preset(engine, name)
-        ticks[name] = engine_tick(engine, instruction, _noting(plans[name]))
-        warm_up(ticks[name], image_shape, warm_up_runs)
+        rows[name] = PresetRow(engine, name, instruction, gap)
+        warm_up(rows[name].tick, shape, warm_up_runs)
     found['memory'] = memory_use(engine.model)
-    prepare: dict[str, Callable[[], object]] = {
-        name: (lambda name=name: apply_preset(engine, name)) for name in presets
-    }
+    pipelines = {name: row.pipeline() for name, row in rows.items()}
     difference = None
     if baseline is not None:
         apply_preset(engine, DENSE)
         eager = eager_baseline(engine)
-        ticks[baseline] = baseline_tick(eager, engine, instruction)
-        prepare[baseline] = lambda: None
-        warm_up(ticks[baseline], image_shape, warm_up_runs)
+        pipelines[baseline] = Pipeline(baseline_tick(eager, engine, instruction))
+        warm_up(pipelines[baseline].tick, shape, warm_up_runs)
         difference = plan_difference(engine, eager, instruction)
     load = MachineLoad()
-    seconds = measure_in_turns(ticks, prepare, image_shape, runs, progress)
+    seconds = measure_in_turns(pipelines, turns, progress)
     found['cores_busy_elsewhere'] = round(load.cores_busy_elsewhere(), 2)
     latency = {
         name: {stage: percentiles(durations) for stage, durations in stages.items()}
         for name, stages in seconds.items()
     }
+    means = {name: float(np.mean(stages['total'])) for name, stages in seconds.items()}
     found['presets'] = {
-        name: {'plan': plans[name], 'latency_s': latency[name]}
-        | ({} if name == DENSE else {'speed_up': speed_up(latency[name], latency[DENSE])})
-        for name in presets
+        name: row.section(latency, seconds[name]['total'], means) for name, row in rows.items()
     }
     if baseline is not None:
         found['baseline'] = {
@@ -135,37 +132,53 @@ def benchmark_presets(
     return found
 
 
-def measure_in_turns(
-    ticks: Mapping[str, Tick],
-    prepare: Mapping[str, Callable[[], object]],
-    image_shape: tuple[int, int],
-    runs: int,
-    progress: Callable[[int], None] | None = None,
-) -> Seconds:
-    """Times pipelines that are warm already, a few ticks at a time.
+class PresetRow:
+    """One preset of a benchmark: runs its ticks and keeps what they did.
 
-    Args:
-        ticks: pipelines by name.
-        prepare: called before the turn of each pipeline, by name.
-        image_shape: height and width of the camera image, pixels.
-        runs: number of timed ticks of each.
-        progress: called with the number of timed ticks of each that are done.
+    Attributes:
+        tick: an inference by the plan in force.
     """
-    images = random_images(image_shape)
-    seconds: Seconds = {name: {} for name in ticks}
-    for first in range(0, runs, TURN):
-        turn = range(first, min(first + TURN, runs))
-        for name, tick in ticks.items():
-            prepare[name]()
-            tick(images[first % len(images)])
-            for run in turn:
-                stages = tick(images[run % len(images)])
-                for stage, duration in (*stages.items(), ('total', sum(stages.values()))):
-                    seconds[name].setdefault(stage, []).append(duration)
-        if progress:
-            progress(turn.stop)
-    return seconds
 
+    def __init__(self, engine: Engine, name: str, instruction: str, gap: bool) -> None:
+        """Prepares the plan.
 
-def _noting(plan: dict) -> Callable[[TickReport], None]:
-    return lambda report: plan.update(work_done(report))
+        Raises:
+            InputError: the model cannot run by the preset.
+        """
+        self._engine, self._name, self._gap = engine, name, gap
+        self._plan = apply_preset(engine, name)
+        self._log, self._newest = ChannelLog(), TickReport()
+        self.tick = engine_tick(engine, instruction, self._take)
+
+    def pipeline(self) -> Pipeline:
+        """How the preset takes its turns."""
+        return Pipeline(
+            self.tick,
+            prepare=lambda: apply_preset(self._engine, self._name),
+            start=self._engine.reset,
+            timed=lambda: self._log.add(self._newest),
+            pause=self._engine.settle if self._gap else nothing,
+        )
+
+    def section(
+        self,
+        latency: Mapping[str, Latency],
+        seconds: Sequence[float],
+        means: Mapping[str, float],
+    ) -> dict[str, Any]:
+        """What `benchmark_presets` returns of it; `seconds` are of its ticks."""
+        here = latency[self._name]
+        section = {'plan': self._plan, 'latency_s': here, 'mean_s': means[self._name]}
+        channels = summarise_channels([(self._log.as_dict(), seconds)])
+        if channels is not None:
+            section['channels'] = channels
+        if self._name == DENSE:
+            return section
+        return section | {
+            'speed_up': speed_up(here, latency[DENSE]),
+            'mean_speed_up': means[DENSE] / means[self._name],
+        }
+
+    def _take(self, report: TickReport) -> None:
+        self._newest = report
+        self._plan.update(work_done(report))

@@ -38,7 +38,8 @@ def build_preset_report(
         `presets`: for each one its `plan`, `summary` (see `report.summarise`), mean seconds by
         stage (`stage_mean_s`), `episodes` by seed, `channels` (see `summarise_channels`) where
         some are left out, and for all but `dense` the comparison `against_dense` (see
-        `against`), `speed_up` by stage, of medians, and `deviation` where it was measured.
+        `against`), `speed_up` by stage, of medians, `mean_speed_up` of the means of all
+        ticks, and `deviation` where it was measured.
 
     Raises:
         InputError: `dense` is missing, the seeds differ, or the episodes of a preset ran by
@@ -59,6 +60,9 @@ def build_preset_report(
         section['against_dense'] = against(section['episodes'], dense['episodes'])
         section['speed_up'] = speed_up(
             section['summary']['latency_s'], dense['summary']['latency_s']
+        )
+        section['mean_speed_up'] = (
+            dense['stage_mean_s']['total'] / section['stage_mean_s']['total']
         )
         if deviations:
             section['deviation'] = summarise_deviation([found[name] for found in deviations])

@@ -91,8 +91,9 @@ def channel_table(report: dict[str, Any]) -> str:
         return ''
     lines = [
         '| preset | channels out, mean | update rate | missed | mix p50 / p95 / p99, ms '
-        '| update p50 / p95, ms | sparse p50 / p95 / p99, ms | deviation | sparse ticks |',
-        '|---' * 9 + '|',
+        '| speed-up of means | update p50 / p95, ms | sparse p50 / p95 / p99, ms | deviation '
+        '| of sparse ticks |',
+        '|---' * 10 + '|',
     ]
     for name, section in shown.items():
         channels, deviation = section['channels'], section.get('deviation', {})
@@ -103,6 +104,7 @@ def channel_table(report: dict[str, Any]) -> str:
             f'{channels["update_rate"]:.1%}',
             channels['missed'],
             _quantiles(seconds.get(MIX), 'p50', 'p95', 'p99'),
+            f'{section["mean_speed_up"]:.2f}' if 'mean_speed_up' in section else '',
             _quantiles(seconds.get(UPDATE), 'p50', 'p95'),
             _quantiles(seconds.get(SPARSE), 'p50', 'p95', 'p99'),
             _percent(deviation.get('relative')),

@@ -177,7 +177,7 @@ def test_presets_that_leave_channels_out_have_a_table_of_their_own(report):
     assert 'channels' not in section['episodes'][0]
     lines = channel_table(found).splitlines()
     assert len(lines) == 3 and len({line.count('|') for line in lines}) == 1
-    assert lines[2].startswith('| ecovla_25 | 12.5% | 50.0% | 0 | 40.0 / 60.0 / 60.0 |')
+    assert lines[2].startswith('| ecovla_25 | 12.5% | 50.0% | 0 | 40.0 / 60.0 / 60.0 | 1.00 |')
     assert lines[2].endswith('| 10.00 % | 20.00 % |')
 
 

@@ -155,15 +155,14 @@ class Runners:
     def get(self, acceleration: Acceleration) -> tuple[Policy, bool]:
         """The policy of some settings, and whether it had to be made; raises as `plan`."""
         plan = self.plan(acceleration)
-        kept = self._kept.get(plan.config)
-        if kept is not None and not kept.channels.dead:
-            self._kept.move_to_end(plan.config)
-            return kept, False
-        policy = self._make(plan)
-        self._kept[plan.config] = policy
+        policy = self._kept.get(plan.config)
+        is_new = policy is None or policy.channels.dead
+        if is_new:
+            policy = self._kept[plan.config] = self._make(plan)
+        self._kept.move_to_end(plan.config)
         while len(self._kept) > self.keep:
             self._kept.popitem(last=False)
-        return policy, True
+        return policy, is_new
 
     def make(self, acceleration: Acceleration) -> Policy:
         """A policy of its own of some settings, which is not kept; raises as `plan`."""

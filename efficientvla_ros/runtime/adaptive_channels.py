@@ -77,7 +77,7 @@ class AdaptiveChannels:
         self._detector = ChangeDetector(config.num_patches, config.vision_width, device)
         self._controller = UpdateController(_options(plan.config))
         self._failures_seen = self._missed = 0
-        self._retry = self._rehearsing = False
+        self._retry = self._rehearsing = self._instruction_changed = False
         self._newest_job = 0
 
     @property
@@ -88,6 +88,11 @@ class AdaptiveChannels:
     def reset(self) -> None:
         """As `Channels.reset`: the next tick updates, what is known of channels stays."""
         self._controller.reset()
+        self._instruction_changed = False
+
+    def change_instruction(self) -> None:
+        """As `Channels.change_instruction`: the next tick updates."""
+        self._instruction_changed = True
 
     def settle(self, timeout_s: float) -> bool:
         """As `Channels.settle`."""
@@ -130,7 +135,8 @@ class AdaptiveChannels:
             it runs pruned. With neither it runs dense.
         """
         similarities = self._detector.observe(features).tolist()
-        decision = self._controller.decide(*similarities)
+        decision = self._controller.decide(*similarities, self._instruction_changed)
+        self._instruction_changed = False
         first = decision.reason is UpdateReason.FIRST
         similarity = None if first or math.isnan(similarities[0]) else similarities[0]
         self._note_failure()

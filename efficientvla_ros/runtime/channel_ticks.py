@@ -87,6 +87,9 @@ class Channels(Protocol):
     def reset(self) -> None:
         """New episode."""
 
+    def change_instruction(self) -> None:
+        """The next tick has another instruction than the one before."""
+
 
 class FixedChannels:
     """Channels that never change: all of them, or those that the decoder's layers have."""
@@ -117,3 +120,6 @@ class FixedChannels:
 
     def reset(self) -> None:
         """As `Channels.reset`."""
+
+    def change_instruction(self) -> None:
+        """As `Channels.change_instruction`."""

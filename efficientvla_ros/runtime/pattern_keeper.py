@@ -170,7 +170,8 @@ class PatternKeeper:
             )
 
     def _audit(self, job: UpdateJob, dense: np.ndarray | None, pause: Callable) -> bool:
-        # Whether the ratio of the slots is to be another one.
+        # Whether the ratio of the slots is to be another one. Both passes see the visual tokens
+        # that the tick kept: what is compared are channels alone.
         resources, pruned = self._resources, self.pruned
         if not resources.audit.enabled:
             return False

@@ -66,6 +66,9 @@ class Policy(Protocol):
     def reset(self) -> None:
         """Forgets earlier ticks."""
 
+    def change_instruction(self) -> None:
+        """Forgets of earlier ticks what another instruction makes void."""
+
 
 class DiffusionPolicy:
     """CogACT: one pass of the language model, then sampling with the diffusion head."""
@@ -117,6 +120,11 @@ class DiffusionPolicy:
         """As `Policy.reset`."""
         self._decoder.reset()
         self.channels.reset()
+
+    def change_instruction(self) -> None:
+        """As `Policy.change_instruction`."""
+        self._decoder.reset()
+        self.channels.change_instruction()
 
     def replay(self, inputs: TickInputs, layers: Layers) -> np.ndarray:
         """As `pattern_keeper.Replay`; may run beside a tick."""
@@ -187,6 +195,11 @@ class TokenPolicy:
         """As `Policy.reset`."""
         self._decoder.reset()
         self.channels.reset()
+
+    def change_instruction(self) -> None:
+        """As `Policy.change_instruction`."""
+        self._decoder.reset()
+        self.channels.change_instruction()
 
     def replay(self, inputs: TickInputs, layers: Layers) -> np.ndarray:
         """As `pattern_keeper.Replay`; may run beside a tick."""

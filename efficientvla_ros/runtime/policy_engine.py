@@ -314,8 +314,10 @@ class Engine:
 
     def _begin(self, instruction: str) -> Policy:
         policy, fresh = self._plans.begin()
-        if fresh or instruction != self._instruction:
+        if fresh:
             policy.reset()
+        elif instruction != self._instruction:
+            policy.change_instruction()
         self._instruction = instruction
         return policy
 

@@ -9,6 +9,9 @@ from naive_plans import deep_cogact, deep_openvla, engine_for, observation, prof
 
 from efficientvla_ros.acceleration.channel_scores import energy
 from efficientvla_ros.acceleration.config import AccelerationConfig
+from efficientvla_ros.models.cogact import CogACT
+from efficientvla_ros.models.random_weights import init_weights
+from efficientvla_ros.runtime.engine import load_engine
 from efficientvla_ros.runtime.timeline import INFERENCE, UPDATES, Timeline
 
 EAP = AccelerationConfig(channels_ratio=0.4)
@@ -128,9 +131,9 @@ def test_a_new_episode_and_a_new_instruction_update_and_the_history_stays(model,
     tick(engine), tick(engine)
     history = keeper._patterns.history.values.clone()
     assert not torch.equal(history.mlp, profile.mlp_mean_square.float())
-    assert tick(engine, instruction='drop the can now')[1].update_reason == 'first frame'
+    assert tick(engine, instruction='drop the can now')[1].update_reason == 'instruction'
     engine.reset()
-    assert tick(engine, instruction='drop the can now')[1].updated
+    assert tick(engine, instruction='drop the can now')[1].update_reason == 'first frame'
     assert not tick(engine, instruction='drop the can now')[1].updated
     assert keeper.updates == 3
 
@@ -182,6 +185,38 @@ def test_a_pruned_tick_is_the_masked_dense_one(model, profile):
         for handle in handles:
             handle.remove()
     np.testing.assert_allclose(actions, masked, atol=1e-5)
+
+
+@pytest.mark.parametrize('kv_heads', [1, 2])
+def test_query_heads_that_share_keys_and_values_are_pruned_one_by_one(kv_heads):
+    config = deep_cogact().config
+    shared = replace(config, llm=replace(config.llm, kv_heads=kv_heads))
+    model = init_weights(CogACT(shared), seed=4).eval().requires_grad_(False)
+    engine = engine_for(model, profile=profile_of(model), acceleration=EAP)
+    tick(engine)
+    layers = engine.policy.channels.keeper.pruned.layers
+    kept = [(layer.mlp_slots.held, layer.head_slots.held) for layer in layers]
+    actions, report = tick(engine)
+    assert report.channel_ratio == 0.4 and {len(heads) for _, heads in kept} == {3}
+    handles = mask(model, kept)
+    masked, _ = tick(engine_for(model))
+    for handle in handles:
+        handle.remove()
+    np.testing.assert_allclose(actions, masked, atol=1e-5)
+
+
+def test_the_embedded_policy_runs_pruned_in_bfloat16():
+    engine = load_engine('tabletop', dtype='bfloat16', acceleration='ecovla_40')
+    look = observation('pick up the red can')
+    reports = []
+    for _ in range(2):
+        chunk, report = engine.infer(look)
+        assert engine.settle() and np.isfinite(chunk.actions).all()
+        reports.append(report)
+    assert [report.channel_ratio for report in reports] == [0.0, 0.4]
+    assert np.isfinite(reports[1].audit_deviation).all()
+    slots = engine.policy.channels.keeper.pruned.layers[0].mlp_slots
+    assert {buffer.dtype for buffer in slots.buffers} == {torch.bfloat16}
 
 
 def mask(model, kept):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from efficientvla_ros.evaluation.preset_tables import channel_table, latency_table, plan_notes
+from efficientvla_ros.evaluation.channel_tables import channel_table
+from efficientvla_ros.evaluation.preset_tables import latency_table, plan_notes
 
 
 def benchmark_summary(measured: dict, load_seconds: float) -> str:

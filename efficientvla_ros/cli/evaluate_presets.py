@@ -37,8 +37,9 @@ def evaluate_presets(
         InputError: a preset is unknown, the model has none, or none adapts channels for the
             picture.
     """
+    from efficientvla_ros.evaluation.channel_tables import channel_table
     from efficientvla_ros.evaluation.preset_report import build_preset_report
-    from efficientvla_ros.evaluation.preset_tables import channel_table, plan_notes, preset_table
+    from efficientvla_ros.evaluation.preset_tables import plan_notes, preset_table
     from efficientvla_ros.evaluation.progress_file import ProgressFile
     from efficientvla_ros.evaluation.report import write_json
 

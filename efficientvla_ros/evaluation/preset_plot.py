@@ -6,10 +6,16 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+from efficientvla_ros.evaluation.preset_tables import total_speed_up
 from efficientvla_ros.evaluation.presets import DENSE
 
 _MARKERS = 'osD^vP*Xhp'
-_WHOLE = ('efficientvla', 'efficientvla_light')
+_COLOURS = {
+    'black': DENSE,
+    'tab:green': ('efficientvla', 'combined'),
+    'tab:purple': ('ecovla', 'every_frame'),
+    'tab:red': ('fastv', 'random', 'wanda', 'frozen'),
+}
 
 
 def plot_presets(
@@ -35,7 +41,7 @@ def plot_presets(
         summary = report['presets'][name]['summary']
         rate = summary['success_rate']
         low, high = summary['wilson_95']
-        fast = _speed_up(source, name)
+        fast = total_speed_up(source['presets'][name])
         axis.errorbar(
             [fast], [100 * rate], yerr=[[100 * (rate - low)], [100 * (high - rate)]],
             fmt=marker, capsize=3, color=_colour(name), alpha=0.9,
@@ -57,13 +63,8 @@ def plot_presets(
     plt.close(figure)
 
 
-def _speed_up(source: dict[str, Any], name: str) -> float:
-    return 1.0 if name == DENSE else source['presets'][name]['speed_up']['total']
-
-
 def _colour(name: str) -> str:
-    if name == DENSE:
-        return 'black'
-    if name in _WHOLE:
-        return 'tab:green'
-    return 'tab:red' if name in ('fastv', 'random') else 'tab:blue'
+    for colour, prefixes in _COLOURS.items():
+        if name.startswith(prefixes):
+            return colour
+    return 'tab:blue'

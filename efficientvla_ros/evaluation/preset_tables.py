@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from efficientvla_ros.evaluation.channel_log import MIX, SPARSE, UPDATE
 from efficientvla_ros.evaluation.report import describe
 
 _STAGES = ('vision', 'language', 'action_head', 'total')
@@ -30,15 +29,15 @@ def preset_table(report: dict[str, Any]) -> str:
             plan['diffusion_steps'],
             f'{summary["successes"]}/{summary["episodes"]}',
             f'{low:.1%} to {high:.1%}',
-            *_comparison(section),
-            f'{_ms(total["p50"])} / {_ms(total["p95"])}',
+            *comparison_cells(section),
+            f'{milliseconds(total["p50"])} / {milliseconds(total["p95"])}',
             speed_up_cell(section),
         )
-        lines.append(_line(cells))
+        lines.append(table_line(cells))
     return '\n'.join(lines) + '\n'
 
 
-def _comparison(section: dict[str, Any]) -> tuple[str, str]:
+def comparison_cells(section: dict[str, Any]) -> tuple[str, str]:
     """Returns difference with interval, in points of success, and p-value; blank for dense."""
     found = section.get('against_dense')
     if found is None:
@@ -67,59 +66,12 @@ def latency_table(benchmark: dict[str, Any]) -> str:
             plan['layers_run'],
             plan['visual_tokens'],
             plan['diffusion_steps'],
-            *(_ms(latency[stage]['p50']) for stage in _STAGES),
-            _ms(latency['total']['p95']),
+            *(milliseconds(latency[stage]['p50']) for stage in _STAGES),
+            milliseconds(latency['total']['p95']),
             speed_up_cell(section),
         )
-        lines.append(_line(cells))
+        lines.append(table_line(cells))
     return '\n'.join(lines) + '\n'
-
-
-def channel_table(report: dict[str, Any]) -> str:
-    """Returns a Markdown table of the presets that leave out channels; '' without any.
-
-    Times are medians and 95th percentiles of all ticks as they occur (mix), of those that choose
-    channels again (update) and of those that leave some out (sparse). Deviations are percentages
-    of the range of the worst action dimension, on the images of dense's episodes.
-
-    Args:
-        report: of presets, by `evaluate` or `benchmark`.
-    """
-    sections = report['presets']
-    shown = {name: part for name, part in sections.items() if 'channels' in part}
-    if not shown:
-        return ''
-    lines = [
-        '| preset | channels out, mean | update rate | missed | mix p50 / p95 / p99, ms '
-        '| speed-up of means | update p50 / p95, ms | sparse p50 / p95 / p99, ms | deviation '
-        '| of sparse ticks |',
-        '|---' * 10 + '|',
-    ]
-    for name, section in shown.items():
-        channels, deviation = section['channels'], section.get('deviation', {})
-        seconds = channels['seconds']
-        cells = (
-            name,
-            f'{channels["mean_ratio"]:.1%}',
-            f'{channels["update_rate"]:.1%}',
-            channels['missed'],
-            _quantiles(seconds.get(MIX), 'p50', 'p95', 'p99'),
-            f'{section["mean_speed_up"]:.2f}' if 'mean_speed_up' in section else '',
-            _quantiles(seconds.get(UPDATE), 'p50', 'p95'),
-            _quantiles(seconds.get(SPARSE), 'p50', 'p95', 'p99'),
-            _percent(deviation.get('relative')),
-            _percent(deviation.get('sparse_relative')),
-        )
-        lines.append(_line(cells))
-    return '\n'.join(lines) + '\n'
-
-
-def _quantiles(seconds: dict[str, float] | None, *names: str) -> str:
-    return '' if seconds is None else ' / '.join(_ms(seconds[name]) for name in names)
-
-
-def _percent(share: float | None) -> str:
-    return '' if share is None else f'{100.0 * share:.2f} %'
 
 
 def joint_table(evaluation: dict[str, Any], benchmark: dict[str, Any]) -> str:
@@ -141,19 +93,30 @@ def joint_table(evaluation: dict[str, Any], benchmark: dict[str, Any]) -> str:
         low, high = summary['wilson_95']
         cells = (
             f'`{name}`',
-            *(_ms(timed['latency_s'][stage]['p50']) for stage in _STAGES),
+            *(milliseconds(timed['latency_s'][stage]['p50']) for stage in _STAGES),
             speed_up_cell(timed),
             f'{summary["successes"]}/{summary["episodes"]}',
             f'{low:.1%} to {high:.1%}',
-            *_comparison(section),
+            *comparison_cells(section),
         )
-        lines.append(_line(cells))
+        lines.append(table_line(cells))
     return '\n'.join(lines)
 
 
 def speed_up_cell(section: dict[str, Any]) -> str:
-    """Returns how many times faster than dense a plan is, by medians."""
-    return f'{section["speed_up"]["total"]:.2f}' if 'speed_up' in section else '1'
+    """Returns how many times faster than dense a plan is (`total_speed_up`)."""
+    return f'{total_speed_up(section):.2f}' if 'speed_up' in section else '1'
+
+
+def total_speed_up(section: dict[str, Any]) -> float:
+    """Returns how many times faster than dense a preset is; 1 for dense itself.
+
+    By medians; where ticks leave out channels by means, since the median of some cheap and some
+    dear ticks is that of a cheap one.
+    """
+    if 'speed_up' not in section:
+        return 1.0
+    return section['mean_speed_up'] if 'channels' in section else section['speed_up']['total']
 
 
 def plan_notes(report: dict[str, Any]) -> list[str]:
@@ -165,9 +128,11 @@ def plan_notes(report: dict[str, Any]) -> list[str]:
     ]
 
 
-def _ms(seconds: float) -> str:
+def milliseconds(seconds: float) -> str:
+    """Returns a time of a table."""
     return f'{1e3 * seconds:.1f}'
 
 
-def _line(cells: tuple[object, ...]) -> str:
+def table_line(cells: tuple[object, ...]) -> str:
+    """Returns a line of a Markdown table."""
     return '| ' + ' | '.join(str(cell) for cell in cells) + ' |'

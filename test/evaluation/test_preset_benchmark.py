@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from efficientvla_ros.evaluation.channel_tables import channel_table
 from efficientvla_ros.evaluation.preset_benchmark import benchmark_presets, give_profile
-from efficientvla_ros.evaluation.preset_tables import channel_table, latency_table
+from efficientvla_ros.evaluation.preset_tables import latency_table
 from efficientvla_ros.evaluation.turns import (
     TURN,
     Pipeline,

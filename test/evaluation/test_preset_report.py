@@ -8,13 +8,9 @@ import pytest
 from preset_rows import benchmark, channel_rows, plan, replayed, rows
 
 from efficientvla_ros.evaluation import results_page
+from efficientvla_ros.evaluation.channel_tables import channel_table
 from efficientvla_ros.evaluation.preset_report import build_preset_report, read_preset_report
-from efficientvla_ros.evaluation.preset_tables import (
-    channel_table,
-    joint_table,
-    plan_notes,
-    preset_table,
-)
+from efficientvla_ros.evaluation.preset_tables import joint_table, plan_notes, preset_table
 from efficientvla_ros.evaluation.presets import adapts_channels, parse_presets
 from efficientvla_ros.evaluation.progress_file import ProgressFile
 from efficientvla_ros.evaluation.report import write_json

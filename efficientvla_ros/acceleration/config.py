@@ -17,13 +17,16 @@ from efficientvla_ros.acceleration.token_options import (
 LAYERS_METHODS = ('one_shot', 'greedy')
 """Ranking layers once, as published, or again after each removal."""
 
-CHANNELS_METHODS = ('eap', 'every_frame', 'frozen', 'wanda', 'random')
-"""How the decoder's channels are chosen. EcoVLA's environment-aware way; the same with a new
-choice after every frame; then choices that are made once: by the scores of calibration (frozen),
-by structured Wanda's, and at random."""
+CHANNELS_METHODS = ('eap', 'eap_gap', 'every_frame', 'frozen', 'wanda', 'random')
+"""How the decoder's channels are chosen. EcoVLA's environment-aware way; the same with the dense
+pass in the gap after the tick, which itself runs pruned; that after every tick; then choices that
+are made once: by the scores of calibration (frozen), by structured Wanda's, and at random."""
 
-ADAPTIVE_METHODS = ('eap', 'every_frame')
-"""Those of `CHANNELS_METHODS` that choose again while the robot moves."""
+GAP_METHODS = ('eap_gap', 'every_frame')
+"""Those of `CHANNELS_METHODS` whose ticks never run dense."""
+
+ADAPTIVE_METHODS = ('eap', *GAP_METHODS)
+"""Those that choose again while the robot moves."""
 
 SCORING_LAYER = 2
 """Decoder layer after which tokens are dropped; with it the published FLOPs come out."""

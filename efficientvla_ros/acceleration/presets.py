@@ -67,7 +67,7 @@ _PRESETS: dict[str, Callable[[VLMConfig], dict]] = {
     'random': lambda config: _tokens(config, method='random'),
     **{
         f'{method}_{percent}': _baseline(percent / 100, method)
-        for method in ('frozen', 'wanda', 'random_channels', 'every_frame')
+        for method in ('eap_gap', 'frozen', 'wanda', 'random_channels', 'every_frame')
         for percent in (25, 40)
     },
 }

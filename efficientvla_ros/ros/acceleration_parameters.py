@@ -119,9 +119,9 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec(
         'acceleration.channels.method', AS_PRESET,
-        "How channels are chosen: again where the image changes (eap) or after every frame; or "
-        "once, by calibration (frozen), by Wanda's scores or at random. preset takes the "
-        "preset's way.",
+        'How channels are chosen: again where the image changes, in a tick that runs dense (eap) '
+        'or between ticks (eap_gap), or between all ticks (every_frame); or once, by calibration '
+        "(frozen), by Wanda's scores or at random. preset takes the preset's way.",
         choices=(AS_PRESET, *CHANNELS_METHODS),
     ),
     Spec(

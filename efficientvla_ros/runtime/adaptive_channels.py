@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from efficientvla_ros.acceleration.change_detector import ChangeDetector
-from efficientvla_ros.acceleration.config import AccelerationConfig
+from efficientvla_ros.acceleration.config import GAP_METHODS, AccelerationConfig
 from efficientvla_ros.acceleration.plan import ExecutionPlan
 from efficientvla_ros.acceleration.update_controller import (
     UpdateController,
@@ -73,7 +73,8 @@ class AdaptiveChannels:
         self.worker = GapWorker()
         self.report = ChannelReport()
         self._taps = tuple(EnergyTaps(layers, config.llm, device) for _ in range(_SETS_OF_TAPS))
-        self._every_frame = plan.config.channels_method == 'every_frame'
+        method = plan.config.channels_method
+        self._every_frame, self._in_gap = method == 'every_frame', method in GAP_METHODS
         self._detector = ChangeDetector(config.num_patches, config.vision_width, device)
         self._controller = UpdateController(_options(plan.config))
         self._failures_seen = self._missed = 0
@@ -154,7 +155,7 @@ class AdaptiveChannels:
             taps, ratio = None, 0.0
         if taps is not None:
             self._detector.mark_update()
-        dense = ratio == 0.0 or pruned is None or (taps is not None and not self._every_frame)
+        dense = ratio == 0.0 or pruned is None or (taps is not None and not self._in_gap)
         taken = None if dense else pruned.take()
         report = ChannelReport(
             ratio=0.0 if dense else ratio,

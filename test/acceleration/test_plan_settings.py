@@ -63,7 +63,7 @@ def test_options_of_techniques_that_are_off_leave_it_dense():
         ({'channels_ratio': -0.1}, 'channels_ratio is -0.1, expected a finite number from 0'),
         (
             {'channels_method': 'magic'},
-            "channels_method is 'magic', expected one of eap, every_frame, frozen, wanda, random",
+            "channels_method is 'magic', expected one of eap, eap_gap, every_frame, frozen, ",
         ),
         ({'channels_heads': 2}, 'channels_heads is 2, expected one of True, False'),
         ({'channels_update_rate': 1.5}, 'channels_update_rate is 1.5, expected 0 to 1'),

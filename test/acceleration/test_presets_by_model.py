@@ -63,7 +63,7 @@ def test_combined_is_efficientvla_with_channels_that_adapt_for_the_narrow_mlp():
 
 
 @pytest.mark.parametrize('percent', [25, 40])
-@pytest.mark.parametrize('name', ['frozen', 'wanda', 'random_channels', 'every_frame'])
+@pytest.mark.parametrize('name', ['eap_gap', 'frozen', 'wanda', 'random_channels', 'every_frame'])
 def test_other_choices_of_channels_have_ecovlas_ratios(name, percent):
     expected = replace(
         preset(f'ecovla_{percent}', BASE), channels_method=name.removesuffix('_channels')

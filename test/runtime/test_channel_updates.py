@@ -117,6 +117,22 @@ def test_every_frame_runs_pruned_and_scores_each_frame_afterwards(model, profile
     assert engine.policy.channels.keeper.updates == 4
 
 
+def test_the_dense_pass_in_the_gap_gives_the_pattern_of_a_dense_tick(model, profile):
+    in_tick = engine_for(model, profile=profile, acceleration=EAP)
+    settings = replace(EAP, channels_method='eap_gap')
+    in_gap = engine_for(model, profile=profile, acceleration=settings)
+    for seed in (3, 3, 6, 6, 6):
+        dense, pruned = tick(in_tick, seed)[1], tick(in_gap, seed)[1]
+        assert pruned.channel_ratio == 0.4 and pruned.updated == dense.updated
+        assert pruned.update_reason == dense.update_reason
+    slots = (engine.policy.channels.keeper.pruned.layers for engine in (in_tick, in_gap))
+    for one, other in zip(*slots):
+        assert torch.equal(one.mlp_slots.held, other.mlp_slots.held)
+        assert torch.equal(one.head_slots.held, other.head_slots.held)
+    # Both audits compare the same pattern with the same dense pass.
+    np.testing.assert_allclose(dense.audit_deviation, pruned.audit_deviation, atol=1e-5)
+
+
 def test_without_a_profile_the_first_frame_gives_the_first_pattern(model):
     engine = engine_for(model, acceleration=EAP)
     assert 'history of channels starts with the first frame' in engine.plan.notes[0]

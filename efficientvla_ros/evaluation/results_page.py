@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from efficientvla_ros.evaluation import results_channels
 from efficientvla_ros.evaluation.preset_tables import joint_table, plan_notes
 from efficientvla_ros.evaluation.report import describe
+from efficientvla_ros.evaluation.results_channels import channels_section
 from efficientvla_ros.types import InputError
 
 START, END = '<!-- results: start -->', '<!-- results: end -->'
@@ -34,8 +36,15 @@ def render(folder: Path) -> str:
         _latency(benchmark),
         _node(soak),
     ]
-    if (folder / PRESETS).exists() and (folder / PRESETS_TIME).exists():
+    if _measured(folder, PRESETS, PRESETS_TIME):
         parts.append(_presets(_read(folder / PRESETS), _read(folder / PRESETS_TIME)))
+    if _measured(folder, results_channels.EVALUATION, results_channels.TIME):
+        parts.append(
+            channels_section(
+                _read(folder / results_channels.EVALUATION),
+                _read(folder / results_channels.TIME),
+            )
+        )
     return '\n\n'.join(parts) + '\n'
 
 
@@ -51,9 +60,17 @@ def draw(folder: Path, root: Path) -> None:
     """
     from efficientvla_ros.evaluation.preset_plot import plot_presets
 
-    if (folder / PRESETS).exists() and (folder / PRESETS_TIME).exists():
-        evaluation, benchmark = _read(folder / PRESETS), _read(folder / PRESETS_TIME)
-        plot_presets(evaluation, root / PRESETS_PICTURE, benchmark)
+    for evaluation, benchmark, picture in (
+        (PRESETS, PRESETS_TIME, PRESETS_PICTURE),
+        (results_channels.EVALUATION, results_channels.TIME, results_channels.PICTURE),
+    ):
+        if _measured(folder, evaluation, benchmark):
+            reports = _read(folder / evaluation), root / picture, _read(folder / benchmark)
+            plot_presets(*reports)
+
+
+def _measured(folder: Path, *names: str) -> bool:
+    return all((folder / name).exists() for name in names)
 
 
 def insert(page: str, results: str) -> str:

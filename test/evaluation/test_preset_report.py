@@ -7,7 +7,7 @@ import json
 import pytest
 from preset_rows import benchmark, channel_rows, plan, replayed, rows
 
-from efficientvla_ros.evaluation import results_page
+from efficientvla_ros.evaluation import results_channels, results_page
 from efficientvla_ros.evaluation.channel_tables import channel_table
 from efficientvla_ros.evaluation.preset_report import build_preset_report, read_preset_report
 from efficientvla_ros.evaluation.preset_tables import joint_table, plan_notes, preset_table
@@ -115,6 +115,31 @@ def test_results_of_presets_join_the_page_once_they_are_there(report, tmp_path):
     assert '| `cache` |' in added and NOTE in added and results_page.PRESETS_PICTURE in added
     results_page.draw(tmp_path, tmp_path)
     assert (tmp_path / results_page.PRESETS_PICTURE).read_bytes().startswith(b'\x89PNG')
+
+
+def test_results_of_channels_join_the_page_and_say_how_the_deviation_came_out(tmp_path):
+    names = ('ecovla_25', 'frozen_25', 'wanda_25', 'random_channels_25')
+    parts = {'dense': rows('ss'), **{name: channel_rows('ss') for name in names}}
+    deviations = dict(zip(names, map(replayed, (0.2, 0.4, 0.1, 0.9))))
+    found = build_preset_report(EvaluationSettings(episodes=2, seed=10), parts, [deviations])
+    timed = benchmark(**dict.fromkeys(names, 1.5))
+    for name, section in timed['presets'].items():
+        section['mean_s'] = 0.1
+        if name != 'dense':
+            section['mean_speed_up'] = 1.25
+            section['channels'] = found['presets'][name]['channels']
+    pages = results_page.render(results_page_folder(tmp_path))
+    write_json(tmp_path / results_channels.EVALUATION, found)
+    write_json(tmp_path / results_channels.TIME, timed)
+    added = results_page.render(tmp_path)[len(pages.rstrip()) :]
+    assert '| `ecovla_25` | 100.0 | 1.25 | 20.0 | 60.0 / 60.0 | 50.0% | 10.00 % |' in added
+    assert (
+        'At 25 % the deviation of `ecovla_25`: of all ticks it is smaller than that of frozen '
+        'and random_channels, not smaller than wanda'
+    ) in added
+    assert 'At 40 %' not in added and results_channels.EPISODE in added
+    results_page.draw(tmp_path, tmp_path)
+    assert (tmp_path / results_channels.PICTURE).read_bytes().startswith(b'\x89PNG')
 
 
 def results_page_folder(folder):

@@ -151,6 +151,8 @@ class AdaptiveChannels:
         if self._every_frame:
             reason = UpdateReason.EVERY_FRAME.value
         taps = self._free_taps() if due or self._every_frame else None
+        # A tick that should have updated but cannot leaves that to the first one that can.
+        self._retry = due and taps is None and not self._every_frame
         if self.dead:
             taps, ratio = None, 0.0
         if taps is not None:

@@ -69,6 +69,29 @@ def test_a_tick_does_not_wait_for_a_layer_that_is_being_rewritten(engine, monkey
     assert missed == 3
 
 
+def test_an_update_that_finds_no_room_is_made_up_for(engine, monkeypatch):
+    started, go_on = threading.Event(), threading.Event()
+    keeper = keeper_of(engine)
+    update = keeper.update
+
+    def slow(job, pause):
+        started.set()
+        assert go_on.wait(FOREVER_S)
+        update(job, pause)
+
+    monkeypatch.setattr(keeper, 'update', slow)
+    for _ in range(3):  # two updates may wait; the third finds no room
+        engine.reset()
+        report = engine.infer(observation())[1]
+        assert started.wait(FOREVER_S)
+    assert not report.updated and report.channel_ratio == 0.4
+    go_on.set()
+    assert engine.settle(FOREVER_S) and keeper.updates == 2
+    report = engine.infer(observation())[1]
+    assert report.updated and report.update_reason == 'retry'
+    assert engine.settle(FOREVER_S) and not engine.infer(observation())[1].updated
+
+
 def test_no_pattern_is_used_in_the_tick_it_was_chosen_from_whatever_the_delays(
     engine, monkeypatch
 ):

@@ -39,6 +39,7 @@ class ChannelLog:
         self._reasons: list[str] = []
         self._audits: list[list[float]] = []
         self._missed: list[int] = []
+        self._notes: list[str] = []
         self._newest: np.ndarray | None = None
 
     def add(self, report: TickReport) -> None:
@@ -54,14 +55,16 @@ class ChannelLog:
         if report.updated:
             self._reasons.append(report.update_reason)
         self._missed.append(report.updates_missed)
+        self._notes += report.notes
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns all of it, ready for JSON; empty where no tick left out or chose channels.
+        """Returns all of it, ready for JSON; empty where ticks did and said nothing of channels.
 
         `kinds`, `ratios` and `similarities` by tick, `reasons` by update, `audits` (deviation
-        by action dimension), and the number of updates `missed` since the first tick.
+        by action dimension), the number of updates `missed` since the first tick, and `notes` of
+        what changed by itself.
         """
-        if all(kind == WHOLE for kind in self._kinds):
+        if all(kind == WHOLE for kind in self._kinds) and not self._notes:
             return {}
         return {
             'kinds': self._kinds,
@@ -70,6 +73,7 @@ class ChannelLog:
             'reasons': self._reasons,
             'audits': self._audits,
             'missed': self._missed[-1] - self._missed[0],
+            'notes': self._notes,
         }
 
 
@@ -84,8 +88,8 @@ def summarise_channels(
     Returns:
         `ticks` by kind; `update_rate`; `mean_ratio` of all ticks; `reasons` of updates;
         updates `missed`; `seconds` (percentiles) of each kind and of the mix; `audits`, and their
-        mean `audit_deviation` by action dimension (None without any). None where no tick left out
-        or chose channels.
+        mean `audit_deviation` by action dimension (None without any); different `notes`. None
+        where ticks did and said nothing of channels.
     """
     logs = [(log, seconds) for log, seconds in parts if log]
     if not logs:
@@ -107,4 +111,5 @@ def summarise_channels(
         | {MIX: percentiles(seconds)},
         'audits': len(audits),
         'audit_deviation': np.mean(audits, axis=0).tolist() if audits else None,
+        'notes': list(dict.fromkeys(note for log, _ in logs for note in log['notes'])),
     }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from efficientvla_ros.evaluation.channel_log import SPARSE, WHOLE, tick_kind
+from efficientvla_ros.evaluation.channel_log import WHOLE, tick_kind
 from efficientvla_ros.evaluation.presets import DENSE, apply_preset
 from efficientvla_ros.types import Observation, TickReport
 
@@ -46,7 +46,8 @@ def replay_presets(
     """Compares presets with `dense` on the images of one episode; the sampling noise is the same.
 
     Returns:
-        For each preset but `dense` by tick: `kinds` (`channel_log.tick_kind`), `deviation`
+        For each preset but `dense` by tick: `kinds` (`channel_log.tick_kind`), `ratios` (share of
+        the channels left out), `deviation`
         (`audit.action_deviation`, by action dimension in its unit) and `relative`
         (`audit.relative_deviation`: the worst dimension's share of its range).
 
@@ -61,6 +62,7 @@ def replay_presets(
         actions, reports = replay(engine, name, observations)
         found[name] = {
             'kinds': [tick_kind(report) for report in reports],
+            'ratios': [report.channel_ratio for report in reports],
             **deviations(engine, actions, reference),
         }
     return found
@@ -85,12 +87,14 @@ def summarise_deviation(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     Returns:
         `episodes`, `ticks`, and of all ticks the mean `deviation` by action dimension, the mean
         `relative` and its 95th percentile `relative_p95`; `sparse_relative` is the mean of the
-        ticks that left something out all the time or at that tick, None without any.
+        ticks that left out channels, of all where no tick of the preset does or chooses any;
+        None without such ticks.
     """
     kinds = [kind for part in parts for kind in part['kinds']]
     relative = np.array([value for part in parts for value in part['relative']])
     adapts = any(kind != WHOLE for kind in kinds)
-    sparse = relative[[kind == SPARSE for kind in kinds]] if adapts else relative
+    ratios = np.array([ratio for part in parts for ratio in part['ratios']])
+    sparse = relative[ratios > 0.0] if adapts else relative
     return {
         'episodes': len(parts),
         'ticks': len(kinds),

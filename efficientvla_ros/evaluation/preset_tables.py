@@ -120,11 +120,11 @@ def total_speed_up(section: dict[str, Any]) -> float:
 
 
 def plan_notes(report: dict[str, Any]) -> list[str]:
-    """Returns a line for each technique of a preset that stayed off."""
+    """Returns a line for each technique that stayed off, and for what changed by itself."""
     return [
         f'{name}: {note}'
         for name, section in report['presets'].items()
-        for note in section['plan']['notes']
+        for note in (*section['plan']['notes'], *section.get('channels', {}).get('notes', ()))
     ]
 
 

@@ -53,7 +53,7 @@ def benchmark(**speed_ups: float) -> dict:
 
 CHANNELS = {
     'kinds': ['update', 'sparse'], 'ratios': [0.0, 0.25], 'similarities': [None, 0.5],
-    'reasons': ['first frame'], 'audits': [[0.1] * 7], 'missed': 0,
+    'reasons': ['first frame'], 'audits': [[0.1] * 7], 'missed': 0, 'notes': [],
 }  # fmt: skip
 
 
@@ -65,4 +65,9 @@ def channel_rows(outcomes: str, made_by: dict | None = None, ms: float = 20.0) -
 def replayed(relative: float) -> dict:
     """An episode of two ticks compared with dense."""
     deviation = [[0.0] * 7, [relative] * 7]
-    return {'kinds': ['update', 'sparse'], 'deviation': deviation, 'relative': [0.0, relative]}
+    return {
+        'kinds': ['update', 'sparse'],
+        'ratios': [0.0, 0.25],
+        'deviation': deviation,
+        'relative': [0.0, relative],
+    }

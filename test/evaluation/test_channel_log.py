@@ -71,15 +71,23 @@ def test_times_are_of_each_kind_and_of_the_mix_as_it_occurs():
     assert found['audits'] == 2 and found['audit_deviation'] == pytest.approx([0.2] * 7)
 
 
+def test_what_changed_by_itself_is_told_once_even_where_ticks_then_run_whole():
+    dead = 'channel updates ended by RuntimeError: ticks run dense from now on'
+    logs = [log(TickReport(), TickReport(notes=(dead,))), log(TickReport(notes=(dead,)))]
+    found = summarise_channels(zip(logs, ([0.1, 0.1], [0.1])))
+    assert found['notes'] == [dead] and found['ticks'] == {'whole': 3}
+    assert found['update_rate'] == 0.0
+
+
 def test_times_must_be_those_of_the_logged_ticks():
     with pytest.raises(ValueError, match='shorter'):
         summarise_channels([(log(sparse(), sparse()), [0.1])])
 
 
 def test_deviation_is_of_all_ticks_and_of_those_that_left_something_out():
-    one = {'kinds': ['update', 'sparse'], 'deviation': [[0.0] * 7, [0.2] * 7]}
-    two = {'kinds': ['sparse'], 'deviation': [[0.4] * 7], 'relative': [0.8]}
-    found = summarise_deviation([{**one, 'relative': [0.0, 0.4]}, two])
+    one = {'kinds': ['update', 'sparse'], 'ratios': [0.0, 0.25], 'relative': [0.0, 0.4]}
+    two = {'kinds': ['update'], 'ratios': [0.25], 'deviation': [[0.4] * 7], 'relative': [0.8]}
+    found = summarise_deviation([{**one, 'deviation': [[0.0] * 7, [0.2] * 7]}, two])
     assert (found['episodes'], found['ticks']) == (2, 3)
     assert found['deviation'] == pytest.approx([0.2] * 7)
     assert found['relative'] == pytest.approx(0.4)
@@ -87,7 +95,7 @@ def test_deviation_is_of_all_ticks_and_of_those_that_left_something_out():
 
 
 def test_a_plan_without_channels_is_pruned_at_every_tick():
-    part = {'kinds': ['whole'], 'deviation': [[0.1] * 7], 'relative': [0.3]}
+    part = {'kinds': ['whole'], 'ratios': [0.0], 'deviation': [[0.1] * 7], 'relative': [0.3]}
     assert summarise_deviation([part])['sparse_relative'] == pytest.approx(0.3)
     part['kinds'] = ['update']
     assert summarise_deviation([part])['sparse_relative'] is None

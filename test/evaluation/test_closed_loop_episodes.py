@@ -163,3 +163,10 @@ def test_the_shifted_camera_moves_the_picture_by_that_many_pixels():
 def test_unusable_settings_are_refused_by_name(name, value):
     with pytest.raises(InputError, match=f'{name} is'):
         EvaluationSettings(**{name: value})
+
+
+def test_a_gap_follows_every_inference(environment):
+    gaps: list[int] = []
+    rows = run(environment, [5_000_000], gap=lambda: gaps.append(environment.steps))
+    assert len(gaps) == rows[0].inferences and gaps == sorted(gaps)
+    assert rows[0].channels == {}

@@ -40,6 +40,27 @@ def test_presets_run_on_the_same_seeds_and_finished_episodes_are_not_run_again(t
     assert not list(tmp_path.glob('*.rows.jsonl'))
 
 
+def test_channels_that_adapt_are_told_compared_and_drawn(tmp_path):
+    path, picture = tmp_path / 'report.json', tmp_path / 'episode.png'
+    arguments = ('--presets', 'ecovla_25,frozen_25', '--episodes', 1, '--workers', 1)
+    result = evaluate(
+        *arguments, '--json', path, '--deviation-episodes', 1, '--channel-plot', picture
+    )
+    assert result.returncode == 0, result.stderr
+    presets = json.loads(path.read_text())['presets']
+    adaptive, frozen = presets['ecovla_25'], presets['frozen_25']
+    assert adaptive['channels']['reasons']['first frame'] == 1
+    assert adaptive['channels']['missed'] == 0
+    assert set(frozen['channels']['ticks']) == {'sparse'}
+    assert frozen['deviation']['sparse_relative'] == frozen['deviation']['relative'] > 0.0
+    assert adaptive['deviation']['ticks'] == presets['dense']['summary']['inferences']
+    assert '| ecovla_25 |' in result.stdout and '| frozen_25 | 25.0% | 0.0% |' in result.stdout
+    assert picture.read_bytes().startswith(b'\x89PNG')
+    episode = json.loads(picture.with_suffix('.json').read_text())
+    assert episode['preset'] == 'ecovla_25' and episode['updates'][0]
+    assert set(episode['phases']) <= {'approach', 'descend', 'grasp', 'lift'}
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
@@ -47,6 +68,12 @@ def test_presets_run_on_the_same_seeds_and_finished_episodes_are_not_run_again(t
         (('--presets', 'cache', '--model', 'expert'), 'the scripted expert is no network'),
         (('--presets', 'cache', '--compare', 'a.json'), '--compare is for one policy'),
         (('--plot', 'a.png'), '--plot needs --presets'),
+        (('--deviation-episodes', 2), '--deviation-episodes needs --presets'),
+        (('--channel-plot', 'a.png'), '--channel-plot needs --presets'),
+        (
+            ('--presets', 'frozen_25', '--channel-plot', 'a.png'),
+            '--channel-plot needs a preset that adapts channels, such as ecovla_25',
+        ),
         (
             ('--presets', 'layers', '--episodes', 1, '--profile', '/nowhere.safetensors'),
             '/nowhere.safetensors does not exist, expected a calibration profile',

@@ -196,6 +196,8 @@ def test_presets_that_leave_channels_out_have_a_table_of_their_own(report):
     assert found['presets']['cache']['deviation']['relative'] == pytest.approx(0.25)
     assert 'deviation' not in found['presets']['dense']
     assert 'channels' not in section['episodes'][0]
+    section['channels']['notes'] = ['audit: ticks run dense from now on']
+    assert plan_notes(found) == ['ecovla_25: audit: ticks run dense from now on']
     lines = channel_table(found).splitlines()
     assert len(lines) == 3 and len({line.count('|') for line in lines}) == 1
     assert lines[2].startswith('| ecovla_25 | 12.5% | 50.0% | 0 | 40.0 / 60.0 / 60.0 | 1.00 |')

@@ -107,8 +107,14 @@ def plan_report(
 
 def _notes(config: CogACTConfig | OpenVLAConfig, chosen: ChosenPlan) -> list[str]:
     """What was asked for and is not part of the counts."""
+    from efficientvla_ros.acceleration.config import GAP_METHODS
+
     asked, notes = chosen.acceleration, []
-    if asked.adapts_channels:
+    if asked.adapts_channels and asked.channels_method in GAP_METHODS:
+        notes.append(
+            'for a choice of channels the whole decoder runs between two ticks; not counted'
+        )
+    elif asked.adapts_channels:
         notes.append('ticks that choose channels run whole decoder layers; counted are the others')
     if asked.cache_interval != chosen.counts.cache_interval:
         notes.append(f'feature cache stays off: model {config.name} has no diffusion head')

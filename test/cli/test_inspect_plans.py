@@ -60,7 +60,7 @@ def test_every_preset_takes_less_than_the_dense_plan(plan, model, preset):
         same = off or (row['name'] == 'ecovla' and preset == 'cache')
         assert row['share'] == 1 if same else row['share'] < 1, row['name']
     assert report['total']['dense_macs'] == plan('--model', model)['total']['macs']
-    adapts = preset.startswith(('ecovla', 'every_frame')) or preset == 'combined'
+    adapts = preset.startswith(('ecovla', 'eap_gap', 'every_frame')) or preset == 'combined'
     uncached = model == 'openvla-7b' and preset in CACHED
     assert len(report['plan']['notes']) == adapts + uncached
 
@@ -91,6 +91,9 @@ def test_channels_that_adapt_are_counted_in_mlp_and_heads(plan):
     row = next(row for row in report['conventions'] if row['name'] == 'ecovla')
     assert row['dense']['operations'] / 1e12 == pytest.approx(1.81, abs=0.005)
     assert row['share'] == pytest.approx(0.608, abs=5e-4)
+    gap = plan('--model', 'cogact-base', '--preset', 'eap_gap_40')['plan']
+    assert gap['conventions'] == report['conventions']
+    assert 'between two ticks' in gap['notes'][0]
     own = plan('--model', 'cogact-base', '--channels-ratio', 0.4)['plan']
     assert own['conventions'] == report['conventions']
 

@@ -111,9 +111,7 @@ def _notes(config: CogACTConfig | OpenVLAConfig, chosen: ChosenPlan) -> list[str
 
     asked, notes = chosen.acceleration, []
     if asked.adapts_channels and asked.channels_method in GAP_METHODS:
-        notes.append(
-            'for a choice of channels the whole decoder runs between two ticks; not counted'
-        )
+        notes.append('between ticks the whole decoder runs once for each choice; not counted')
     elif asked.adapts_channels:
         notes.append('ticks that choose channels run whole decoder layers; counted are the others')
     if asked.cache_interval != chosen.counts.cache_interval:

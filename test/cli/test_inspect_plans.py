@@ -93,7 +93,7 @@ def test_channels_that_adapt_are_counted_in_mlp_and_heads(plan):
     assert row['share'] == pytest.approx(0.608, abs=5e-4)
     gap = plan('--model', 'cogact-base', '--preset', 'eap_gap_40')['plan']
     assert gap['conventions'] == report['conventions']
-    assert 'between two ticks' in gap['notes'][0]
+    assert 'between ticks' in gap['notes'][0]
     own = plan('--model', 'cogact-base', '--channels-ratio', 0.4)['plan']
     assert own['conventions'] == report['conventions']
 

@@ -91,6 +91,13 @@ def command(
             'time until the next image; without, inferences run back to back.'
         ),
     ] = True,
+    timeline: Annotated[
+        Path | None,
+        typer.Option(
+            help='With --presets: write when which stage and channel update ran, as a Chrome '
+            'trace (JSON).'
+        ),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option('--json', help='Write the report here.')
     ] = None,
@@ -105,9 +112,12 @@ def command(
     from efficientvla_ros.evaluation.provenance import provenance
     from efficientvla_ros.evaluation.report import write_json
     from efficientvla_ros.runtime.engine import load_engine
+    from efficientvla_ros.runtime.timeline import Timeline
 
     check_baseline(baseline)
     names = None if presets is None else parse_presets(presets)
+    if timeline is not None and names is None:
+        raise InputError('--timeline needs --presets')
     images = _kind_of_images(images, names)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         loading = bar.add_task('loading', total=None)
@@ -141,9 +151,14 @@ def command(
             measured = run_benchmark(engine, instruction, **options)
         else:
             options |= {'turns': _turns(images, names, shape, runs), 'gap': gap}
+            if timeline is not None:
+                engine.timeline = Timeline()
             measured = benchmark_presets(engine, names, instruction, **options)
     show = benchmark_summary if names is None else preset_summary
     typer.echo(show(measured, load_seconds))
+    if timeline is not None:
+        engine.timeline.save(timeline)
+        typer.echo(f'timeline: {timeline}')
     if json_file is not None:
         settings = {
             'model': model,

@@ -13,7 +13,7 @@ _MARKERS = 'osD^vP*Xhp'
 _COLOURS = {
     'black': DENSE,
     'tab:green': ('efficientvla', 'combined'),
-    'tab:purple': ('ecovla', 'every_frame'),
+    'tab:purple': ('ecovla', 'eap_gap', 'every_frame'),
     'tab:red': ('fastv', 'random', 'wanda', 'frozen'),
 }
 

@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 
 def efficientvla(*arguments: object) -> subprocess.CompletedProcess:
     command = [sys.executable, '-m', 'efficientvla_ros.cli.main', *map(str, arguments)]
@@ -32,3 +34,35 @@ def test_an_unknown_preset_is_one_line():
     result = efficientvla('benchmark', '--presets', 'magic')
     assert result.returncode == 2
     assert "preset 'magic' is unknown" in result.stderr and 'Traceback' not in result.stderr
+
+
+def test_channels_that_adapt_are_measured_on_images_of_episodes(tmp_path):
+    path, trace = tmp_path / 'latency.json', tmp_path / 'timeline.json'
+    options = ('--random-weights', '--runs', 6, '--warm-up-runs', 1, '--ddim-steps', 2)
+    size = ('--image-height', 64, '--image-width', 64)
+    result = efficientvla(
+        'benchmark', *options, *size, '--presets', 'ecovla_40', '--no-gap',
+        '--json', path, '--timeline', trace,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    report = json.loads(path.read_text())
+    assert report['settings']['images'] == 'simulated' and report['settings']['gap'] is False
+    channels = report['presets']['ecovla_40']['channels']
+    assert channels['ticks']['update'] >= 1 and sum(channels['ticks'].values()) == 6
+    assert '| ecovla_40 |' in result.stdout
+    names = {event['name'] for event in json.loads(trace.read_text())['traceEvents']}
+    assert {'language', 'update', 'score', 'rewrite'} <= names
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (('--images', 'random'), '--images needs --presets'),
+        (('--presets', 'cache', '--images', 'real'), "images 'real' are unknown"),
+        (('--timeline', 'a.json'), '--timeline needs --presets'),
+    ],
+)
+def test_unusable_options_are_one_line(options, message):
+    result = efficientvla('benchmark', *options)
+    assert result.returncode == 2
+    assert f'error: {message}' in result.stderr and 'Traceback' not in result.stderr

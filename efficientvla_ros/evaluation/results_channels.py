@@ -27,8 +27,8 @@ def channels_section(evaluation: dict[str, Any], benchmark: dict[str, Any]) -> s
     gap = 'a gap after each plan' if timed.get('gap', True) else 'plans back to back'
     head = (
         'EcoVLA: channels that are chosen again while the arm moves, beside a choice frozen at '
-        "calibration, Wanda's, a random one, one after every frame, and one whose dense passes run "
-        'in the gaps between plans (`eap_gap`). Time: '
+        "calibration, Wanda's, a random one, one after every frame, and one whose dense passes "
+        'run in the gaps between plans (`eap_gap`). Time: '
         f"`{timed['model']}`, a model of CogACT's proportions with random weights, "
         f'{threads} thread{"s" if threads > 1 else ""}, {timed["runs"]} plans each in turns in '
         f'one run on {timed.get("images", "random")} images, {gap}, ms; the speed-up is of the '

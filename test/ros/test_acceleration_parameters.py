@@ -56,7 +56,8 @@ def running(node):
     process, robot = node
     values = {
         'preset': 'dense', 'layers__keep': 0, 'mlp__ratio': -1.0, 'tokens__keep': 0,
-        'tokens__method': 'preset', 'cache__interval': 0,
+        'tokens__method': 'preset', 'cache__interval': 0, 'channels__ratio': -1.0,
+        'latency_budget_ms': 0.0,
     }  # fmt: skip
     assert change(robot, **values) == []
     wait_for_plan(robot, 'dense', 12, 64, 10)
@@ -113,6 +114,60 @@ def test_presets_change_while_the_arm_moves_and_no_tick_is_lost(running):
     assert process.lines(r'plan efficientvla: 8 layers, .* 14 visual tokens', log)
 
 
+def wait_for_ratio(robot: Robot, preset: str, ratio: float) -> PolicyStatus:
+    """A status whose newest inference left out so much; those that choose channels do not."""
+    return robot.status.wait(
+        lambda s: s.preset == preset and s.channel_ratio == pytest.approx(ratio),
+        since=robot.status.count,
+    )
+
+
+def test_channels_adapt_and_their_ratio_changes_while_the_arm_moves(running):
+    process, robot = running
+    log, chunks = process.mark(), robot.chunks.count
+    assert change(robot, preset='ecovla_25') == []
+    status = wait_for_ratio(robot, 'ecovla_25', 0.25)
+    assert status.channel_updates >= 1 and status.update_reason
+    assert status.pattern_age >= 1
+    assert status.similarity == pytest.approx(1.0, abs=1e-4)  # the picture stays the same
+    audited = robot.status.wait(lambda s: len(s.audit_deviation) == 7)
+    assert all(value >= 0.0 for value in audited.audit_deviation)
+    assert change(robot, channels__ratio=0.4) == []
+    status = wait_for_ratio(robot, 'ecovla_25 (changed)', 0.4)
+    diagnosis = diagnosis_of(robot)
+    assert int(diagnosis['channel updates']) >= status.channel_updates
+    assert diagnosis['audit deviation'].count(' ') == 6
+    assert change(robot, preset='dense', channels__ratio=-1.0) == []
+    wait_for_ratio(robot, 'dense', 0.0)
+    numbers = [chunk.sequence for chunk in robot.chunks.since(chunks)]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    assert robot.status.newest.ticks_failed == 0
+    assert not process.lines('ended by|Traceback', log)
+
+
+def test_an_audit_that_tolerates_nothing_leaves_out_less_and_says_so(running):
+    process, robot = running
+    log = process.mark()
+    try:
+        assert change(robot, audit__max_deviation=1e-9, channels__update_rate=0.5) == []
+        assert change(robot, preset='ecovla_40') == []
+        line = process.wait_for_line('audit: deviation .* is above', log, timeout=60.0)
+        assert '20% of the channels are left out from now on' in line
+        process.wait_for_line('ticks run dense from now on', log, timeout=60.0)
+    finally:
+        assert change(robot, audit__max_deviation=0.0, channels__update_rate=0.15) == []
+
+
+def test_a_latency_budget_names_the_plan_that_keeps_it(running):
+    process, robot = running
+    log = process.mark()
+    assert change(robot, latency_budget_ms=60000.0) == []
+    robot.status.wait(lambda s: s.preset == 'dense (latency budget)', since=robot.status.count)
+    assert change(robot, latency_budget_ms=0.0) == []
+    robot.status.wait(lambda s: s.preset == 'dense', since=robot.status.count)
+    assert process.lines(r'plan dense \(latency budget\): 12 layers', log)
+
+
 @pytest.mark.parametrize(
     ('values', 'reason'),
     [
@@ -120,6 +175,8 @@ def test_presets_change_while_the_arm_moves_and_no_tick_is_lost(running):
         ({'layers__keep': 13}, r'parameters acceleration\.\*: .*13.*12'),
         ({'layers__keep': 2}, r'parameters acceleration\.\*: .*2'),
         ({'mlp__ratio': -0.5}, 'acceleration.mlp.ratio: got -0.5, expected -1 or 0 to 0.95'),
+        ({'channels__ratio': -0.5}, 'acceleration.channels.ratio: got -0.5'),
+        ({'mlp__ratio': 0.5, 'channels__ratio': 0.25}, r'parameters acceleration\.\*: mlp_ratio'),
         ({'preset': 'magic'}, "acceleration.preset: got 'magic', expected string, one of dense"),
         ({'tokens__method': 'best'}, "acceleration.tokens.method: got 'best'"),
         ({'profile': '/x.safetensors'}, 'takes effect when the node is configured'),

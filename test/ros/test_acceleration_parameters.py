@@ -124,16 +124,19 @@ def wait_for_ratio(robot: Robot, preset: str, ratio: float) -> PolicyStatus:
 
 def test_channels_adapt_and_their_ratio_changes_while_the_arm_moves(running):
     process, robot = running
-    log, chunks = process.mark(), robot.chunks.count
+    log, chunks, failed = process.mark(), robot.chunks.count, robot.status.newest.ticks_failed
     assert change(robot, preset='ecovla_25') == []
     status = wait_for_ratio(robot, 'ecovla_25', 0.25)
     assert status.channel_updates >= 1 and status.update_reason
     assert status.pattern_age >= 1
     assert status.similarity == pytest.approx(1.0, abs=1e-4)  # the picture stays the same
-    audited = robot.status.wait(lambda s: len(s.audit_deviation) == 7)
-    assert all(value >= 0.0 for value in audited.audit_deviation)
     assert change(robot, channels__ratio=0.4) == []
     status = wait_for_ratio(robot, 'ecovla_25 (changed)', 0.4)
+    audited = robot.status.wait(
+        lambda s: s.preset == 'ecovla_25 (changed)' and len(s.audit_deviation) == 7,
+        since=robot.status.count,
+    )
+    assert all(value >= 0.0 for value in audited.audit_deviation)
     diagnosis = diagnosis_of(robot)
     assert int(diagnosis['channel updates']) >= status.channel_updates
     assert diagnosis['audit deviation'].count(' ') == 6
@@ -141,7 +144,7 @@ def test_channels_adapt_and_their_ratio_changes_while_the_arm_moves(running):
     wait_for_ratio(robot, 'dense', 0.0)
     numbers = [chunk.sequence for chunk in robot.chunks.since(chunks)]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-    assert robot.status.newest.ticks_failed == 0
+    assert robot.status.newest.ticks_failed == failed
     assert not process.lines('ended by|Traceback', log)
 
 

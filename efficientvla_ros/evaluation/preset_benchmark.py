@@ -107,11 +107,14 @@ def benchmark_presets(
     if baseline is not None:
         apply_preset(engine, DENSE)
         eager = eager_baseline(engine)
-        pipelines[baseline] = Pipeline(baseline_tick(eager, engine, instruction))
+        pipelines[baseline] = Pipeline(
+            baseline_tick(eager, engine, instruction), prepare=engine.settle
+        )
         warm_up(pipelines[baseline].tick, shape, warm_up_runs)
         difference = plan_difference(engine, eager, instruction)
     load = MachineLoad()
     seconds = measure_in_turns(pipelines, turns, progress)
+    engine.settle()
     found['cores_busy_elsewhere'] = round(load.cores_busy_elsewhere(), 2)
     latency = {
         name: {stage: percentiles(durations) for stage, durations in stages.items()}
@@ -154,7 +157,7 @@ class PresetRow:
         """How the preset takes its turns."""
         return Pipeline(
             self.tick,
-            prepare=lambda: apply_preset(self._engine, self._name),
+            prepare=self._prepare,
             start=self._engine.reset,
             timed=lambda: self._log.add(self._newest),
             pause=self._engine.settle if self._gap else nothing,
@@ -178,6 +181,11 @@ class PresetRow:
             'speed_up': speed_up(here, latency[DENSE]),
             'mean_speed_up': means[DENSE] / means[self._name],
         }
+
+    def _prepare(self) -> None:
+        # Without gaps an update may still be under way, and must not run beside other presets.
+        self._engine.settle()
+        apply_preset(self._engine, self._name)
 
     def _take(self, report: TickReport) -> None:
         self._newest = report

@@ -8,6 +8,7 @@ device has room for that at once; CPU cores do not, so that there a job waits fo
 
 from __future__ import annotations
 
+import atexit
 import queue
 import threading
 import weakref
@@ -109,6 +110,7 @@ class GapWorker:
         if not state.add(job):
             return False
         if state.claim_thread():
+            _started.add(state)
             threading.Thread(target=_run, args=(state,), name=self._name, daemon=True).start()
             # The thread knows the state alone, and ends once nobody can give it a job.
             weakref.finalize(self, state.jobs.put, None)
@@ -173,3 +175,14 @@ def _run(state: _State) -> None:
         finally:
             job = None
         state.finished()
+
+
+_started: weakref.WeakSet[_State] = weakref.WeakSet()
+_AT_EXIT_S = 5.0
+
+
+@atexit.register
+def _let_jobs_end() -> None:
+    # A thread that the interpreter stops inside of torch aborts the process.
+    for state in list(_started):
+        state.done.wait(_AT_EXIT_S)

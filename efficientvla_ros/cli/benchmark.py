@@ -10,6 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from efficientvla_ros.cli.benchmark_tables import benchmark_summary, preset_summary
+from efficientvla_ros.cli.options import (
+    DdimSteps,
+    Device,
+    Dtype,
+    Guidance,
+    Threads,
+    Tokenizer,
+    UnnormKey,
+)
 from efficientvla_ros.types import InputError
 
 if TYPE_CHECKING:
@@ -26,17 +35,11 @@ def command(
         str,
         typer.Option(help='Embedded model, checkpoint folder or file, or a name to be random.'),
     ] = 'tabletop',
-    device: Annotated[str, typer.Option(help='cpu, cuda or cuda:N.')] = 'cpu',
-    dtype: Annotated[
-        str, typer.Option(help='auto (float32 on a CPU, bfloat16 on CUDA), float32, bfloat16.')
-    ] = 'auto',
-    tokenizer: Annotated[
-        str | None, typer.Option(help="Folder with tokenizer.json; the checkpoint's if not given.")
-    ] = None,
-    unnorm_key: Annotated[
-        str | None, typer.Option(help='Data set whose action statistics are used.')
-    ] = None,
-    threads: Annotated[int, typer.Option(min=1, help='CPU threads of torch.')] = 1,
+    device: Device = 'cpu',
+    dtype: Dtype = 'auto',
+    tokenizer: Tokenizer = None,
+    unnorm_key: UnnormKey = None,
+    threads: Threads = 1,
     runs: Annotated[int, typer.Option(min=1, help='Timed inferences.')] = 200,
     warm_up_runs: Annotated[
         int, typer.Option(min=0, help='Inferences before them that do not count.')
@@ -44,12 +47,8 @@ def command(
     image_height: Annotated[int, typer.Option(min=1, help='Camera image, pixels.')] = 480,
     image_width: Annotated[int, typer.Option(min=1, help='Camera image, pixels.')] = 640,
     instruction: Annotated[str, typer.Option(help='Instruction.')] = 'pick the red can',
-    ddim_steps: Annotated[
-        int | None, typer.Option(help="Sampling steps; the model's own if not given.")
-    ] = None,
-    guidance: Annotated[
-        float | None, typer.Option(help="Guidance scale; the model's own if not given.")
-    ] = None,
+    ddim_steps: DdimSteps = None,
+    guidance: Guidance = None,
     random_weights: Annotated[
         bool,
         typer.Option(

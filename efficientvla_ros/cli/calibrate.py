@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from efficientvla_ros.acceleration.config import SCORING_LAYER
+from efficientvla_ros.cli.options import Device, Dtype, Threads, Tokenizer, UnnormKey
 from efficientvla_ros.types import InputError
 
 if TYPE_CHECKING:
@@ -58,17 +59,11 @@ def command(
         str | None, typer.Option(help='For all frames of a rosbag2 recording.')
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help='Of the resampling.')] = 0,
-    device: Annotated[str, typer.Option(help='cpu, cuda or cuda:N.')] = 'cpu',
-    dtype: Annotated[
-        str, typer.Option(help='auto (float32 on a CPU, bfloat16 on CUDA), float32, bfloat16.')
-    ] = 'auto',
-    threads: Annotated[int, typer.Option(min=1, help='CPU threads of torch.')] = 1,
-    tokenizer: Annotated[
-        str | None, typer.Option(help="Folder with tokenizer.json; the checkpoint's if not given.")
-    ] = None,
-    unnorm_key: Annotated[
-        str | None, typer.Option(help='Data set whose action statistics are used.')
-    ] = None,
+    device: Device = 'cpu',
+    dtype: Dtype = 'auto',
+    threads: Threads = 1,
+    tokenizer: Tokenizer = None,
+    unnorm_key: UnnormKey = None,
     random_weights: Annotated[
         bool, typer.Option('--random-weights', help='Any known model name, without files.')
     ] = False,

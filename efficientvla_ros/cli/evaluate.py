@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from efficientvla_ros.cli.options import DdimSteps, Device, Guidance
 from efficientvla_ros.evaluation.settings import EvaluationSettings
 from efficientvla_ros.types import InputError
 
@@ -21,13 +22,9 @@ def command(
     model: Annotated[
         str, typer.Option(help='Embedded model, checkpoint folder, or "expert".')
     ] = _DEFAULT.model,
-    device: Annotated[str, typer.Option(help='cpu, cuda or cuda:N.')] = _DEFAULT.device,
-    ddim_steps: Annotated[
-        int | None, typer.Option(help="Sampling steps; the model's own if not given.")
-    ] = None,
-    guidance: Annotated[
-        float | None, typer.Option(help="Guidance scale; the model's own if not given.")
-    ] = None,
+    device: Device = _DEFAULT.device,
+    ddim_steps: DdimSteps = None,
+    guidance: Guidance = None,
     execute_steps: Annotated[
         int, typer.Option(help='Control periods (0.2 s) between two plans.')
     ] = _DEFAULT.execute_steps,

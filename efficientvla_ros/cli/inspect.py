@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from efficientvla_ros.cli.options import DdimSteps, Guidance
 from efficientvla_ros.types import InputError
 
 if TYPE_CHECKING:
@@ -26,12 +27,8 @@ def command(
     prompt_tokens: Annotated[
         int, typer.Option(help='Ids of the prompt, with the first and the appended ones.')
     ] = 30,
-    ddim_steps: Annotated[
-        int | None, typer.Option(help="Sampling steps; the model's own if not given.")
-    ] = None,
-    guidance: Annotated[
-        float | None, typer.Option(help="Guidance scale; the model's own if not given.")
-    ] = None,
+    ddim_steps: DdimSteps = None,
+    guidance: Guidance = None,
     dtype: Annotated[
         str, typer.Option(help='float32 or bfloat16; the action head is float32 always.')
     ] = 'bfloat16',

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from efficientvla_ros.cli.options import Device
+
 
 def command(
     data: Annotated[
@@ -28,7 +30,7 @@ def command(
     start: Annotated[
         Path | None, typer.Option(help='Run folder whose weights are trained further.')
     ] = None,
-    device: Annotated[str, typer.Option(help='cpu, cuda or cuda:N.')] = 'cpu',
+    device: Device = 'cpu',
     workers: Annotated[
         int, typer.Option(min=1, help='Processes that share every step, one thread each.')
     ] = 1,

@@ -16,6 +16,13 @@ class Result:
     stdout: str
     stderr: str
 
+    def assert_refused(self, message: str) -> None:
+        """One line on stderr that says so, and exit code 2."""
+        assert self.returncode == 2
+        lines = self.stderr.strip().splitlines()
+        assert len(lines) == 1 and lines[0].startswith('error: '), self.stderr
+        assert message in lines[0]
+
 
 @pytest.fixture
 def inspect(monkeypatch, capsys):

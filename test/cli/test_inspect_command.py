@@ -122,11 +122,7 @@ def test_report_file_holds_what_is_printed(inspect, report, tmp_path):
     ],
 )
 def test_unusable_input_is_one_line_and_exit_code_2(inspect, arguments, message):
-    result = inspect(*arguments)
-    assert result.returncode == 2
-    lines = result.stderr.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith('error: '), result.stderr
-    assert message in lines[0]
+    inspect(*arguments).assert_refused(message)
 
 
 def test_page_on_released_models_shows_what_is_printed(inspect):

@@ -144,11 +144,7 @@ def test_table_of_conventions_fits_a_narrow_terminal(plan):
     ],
 )
 def test_unusable_plan_is_one_line_and_exit_code_2(inspect, arguments, message):
-    result = inspect(*arguments)
-    assert result.returncode == 2
-    lines = result.stderr.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith('error: '), result.stderr
-    assert message in lines[0]
+    inspect(*arguments).assert_refused(message)
 
 
 def test_page_on_released_models_shows_what_is_printed(inspect):

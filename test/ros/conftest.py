@@ -10,9 +10,7 @@ pytest.importorskip('rclpy')
 pytest.importorskip('efficientvla_ros.msg')
 
 import rclpy
-from ros_harness import NodeProcess, Robot, private_domain
-
-POLICY = 'efficientvla_ros.ros.policy_node'
+from ros_harness import POLICY, NodeProcess, Robot, active_policy, private_domain
 
 
 @pytest.fixture(scope='module')
@@ -85,18 +83,5 @@ def make_robot(ros_context):
 @pytest.fixture(scope='module')
 def shared_policy(ros_domain, ros_context, checkpoints):
     """One policy node for the tests of a module, configured and active: (process, robot)."""
-    process = NodeProcess(
-        POLICY, ros_domain, '-p', f'model.path:={checkpoints["good"]}', '-p', 'autostart:=true'
-    )
-    robot = Robot(ros_context)
-    robot.describe()
-    robot.instruct('pick red can')
-    try:
-        process.wait_for_line('model .* is ready', timeout=60.0)
-        robot.wait_until_running()
-        yield process, robot
-    finally:
-        robot.close()
-        code = process.end()
-    assert code == 0, process.output
-    assert 'Traceback' not in process.output, process.output
+    with active_policy(ros_domain, ros_context, checkpoints['good']) as pair:
+        yield pair

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,8 @@ from trajectory_msgs.msg import JointTrajectory
 
 from efficientvla_ros.msg import ActionChunk, PolicyStatus
 from efficientvla_ros.simulation.arm import HOME_POSITIONS, JOINT_NAMES, arm_urdf
+
+POLICY = 'efficientvla_ros.ros.policy_node'
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 30.0
@@ -324,3 +327,23 @@ class Robot:
 
     def wait_until_running(self, since: int = 0):
         return self.wait_for_state(PolicyStatus.RUNNING, since=since)
+
+
+@contextlib.contextmanager
+def active_policy(
+    domain: int, context: Context, model: Path
+) -> Iterator[tuple[NodeProcess, Robot]]:
+    """A policy node with a model folder, configured and active, and its peer; ends cleanly."""
+    process = NodeProcess(POLICY, domain, '-p', f'model.path:={model}', '-p', 'autostart:=true')
+    robot = Robot(context)
+    robot.describe()
+    robot.instruct('pick red can')
+    try:
+        process.wait_for_line('model .* is ready', timeout=60.0)
+        robot.wait_until_running()
+        yield process, robot
+    finally:
+        robot.close()
+        code = process.end()
+    assert code == 0, process.output
+    assert 'Traceback' not in process.output, process.output

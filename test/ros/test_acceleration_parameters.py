@@ -6,14 +6,12 @@ import re
 import shutil
 
 import pytest
-from ros_harness import NodeProcess, Robot
+from ros_harness import Robot, active_policy
 from sensor_msgs.msg import Image
 
 from efficientvla_ros.msg import PolicyStatus
 
 pytestmark = pytest.mark.ros
-
-POLICY = 'efficientvla_ros.ros.policy_node'
 
 
 @pytest.fixture(scope='module')
@@ -33,21 +31,8 @@ def calibrated(checkpoints, tmp_path_factory):
 @pytest.fixture(scope='module')
 def node(ros_domain, ros_context, calibrated):
     """(process, robot) of an active node."""
-    process = NodeProcess(
-        POLICY, ros_domain, '-p', f'model.path:={calibrated}', '-p', 'autostart:=true'
-    )
-    robot = Robot(ros_context)
-    robot.describe()
-    robot.instruct('pick red can')
-    try:
-        process.wait_for_line('model .* is ready', timeout=60.0)
-        robot.wait_until_running()
-        yield process, robot
-    finally:
-        robot.close()
-        code = process.end()
-    assert code == 0, process.output
-    assert 'Traceback' not in process.output, process.output
+    with active_policy(ros_domain, ros_context, calibrated) as pair:
+        yield pair
 
 
 @pytest.fixture

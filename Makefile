@@ -6,6 +6,8 @@ SHELL := /bin/bash
 
 # Arguments for the command behind demo, test and bench, e.g. make test ARGS='-k kinematics'
 ARGS ?=
+# Processes that run tests, each with files of its own.
+WORKERS ?= 2
 ENV := . scripts/env.sh
 
 setup:  ## Make .venv with all requirements and build the messages (does nothing when current)
@@ -15,7 +17,8 @@ demo: setup  ## Simulator and policy as ROS nodes: the arm picks up what the ins
 	@$(ENV); efficientvla demo $(ARGS)
 
 test: setup  ## Run the test suite
-	@$(ENV); OMP_NUM_THREADS=1 scripts/isolated.sh python -m pytest $(ARGS)
+	@$(ENV); python test/ros/interface_build.py
+	@$(ENV); OMP_NUM_THREADS=1 scripts/isolated.sh python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 bench: setup  ## Time the embedded policy, stage by stage
 	@$(ENV); efficientvla benchmark --model tabletop $(ARGS)

@@ -110,6 +110,8 @@ class TickReport:
         updates_missed: ticks so far that ran by an old choice because a newer one was not ready.
         audit_deviation: mean difference between pruned and dense actions at the newest audit, by
             dimension and in its unit, float64 [7]; None before the first.
+        channels_changed: share of the channels and heads kept (by bytes) that the newest choice
+            exchanged, 0 to 1; None before the first choice that follows another one.
         notes: what has changed by itself since the tick before, one line each, for the log.
     """
 
@@ -126,6 +128,7 @@ class TickReport:
     update_reason: str = 'none'
     updates_missed: int = 0
     audit_deviation: np.ndarray | None = None
+    channels_changed: float | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -144,6 +147,7 @@ class JointCommand:
         times: float64 [points], seconds after the stamp, strictly increasing.
         positions: float64 [points, joints], rad or m.
         velocities: float64 [points, joints], rad/s or m/s; the last row is zero.
+        brakes: whether it brings the arm to rest as soon as may be, as no plan does.
     """
 
     names: tuple[str, ...]
@@ -151,3 +155,4 @@ class JointCommand:
     times: np.ndarray
     positions: np.ndarray
     velocities: np.ndarray
+    brakes: bool = False

@@ -2,6 +2,7 @@
 
     ros2 launch efficientvla_ros demo.launch.py
 
+The limits of the simulated arm are in config/tabletop_policy.yaml; this is no dry run.
 With `use_sim_time:=true` the simulator publishes /clock. An empty argument keeps the value of the
 parameter files; a `params_file` with a section for each node serves both.
 """
@@ -72,6 +73,7 @@ def _simulator(context):
 def generate_launch_description():
     """Both nodes and their arguments."""
     policy = PathJoinSubstitution([FindPackageShare(PACKAGE), 'launch', 'policy.launch.py'])
+    limits = PathJoinSubstitution([FindPackageShare(PACKAGE), 'config', 'tabletop_policy.yaml'])
     names = ('namespace', 'params_file', 'use_sim_time', 'autostart', 'log_level')
     return LaunchDescription(
         [
@@ -79,7 +81,10 @@ def generate_launch_description():
             OpaqueFunction(function=_simulator),
             IncludeLaunchDescription(
                 PythonLaunchDescriptionSource(policy),
-                launch_arguments={name: LaunchConfiguration(name) for name in names}.items(),
+                launch_arguments={
+                    **{name: LaunchConfiguration(name) for name in names},
+                    'robot_params_file': limits,
+                }.items(),
             ),
         ]
     )

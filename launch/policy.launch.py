@@ -2,7 +2,9 @@
 
     ros2 launch efficientvla_ros policy.launch.py params_file:=my_robot.yaml autostart:=true
 
-An empty argument keeps the value of the parameter files.
+An empty argument keeps the value of the parameter files. Nothing here is of one robot: names of
+topics and actions are parameters, too (cameras.names, command.topic, gripper.topic). Files for
+some robots are in config/robots/.
 """
 
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
@@ -37,6 +39,10 @@ def _nodes(context):
         return LaunchConfiguration(name).perform(context) != ''
 
     parameters = [PathJoinSubstitution([FindPackageShare(PACKAGE), 'config', 'policy.yaml'])]
+    # Set by launch files that include this one for a robot of their own.
+    robot_file = LaunchConfiguration('robot_params_file', default='')
+    if robot_file.perform(context):
+        parameters.append(robot_file)
     if given('params_file'):
         parameters.append(LaunchConfiguration('params_file'))
     for name in ('use_sim_time', 'autostart'):

@@ -97,6 +97,13 @@ def command(
             'trace (JSON).'
         ),
     ] = None,
+    slots: Annotated[
+        bool,
+        typer.Option(
+            help='Also measure what changing some of the channels held costs, against filling '
+            'all slots anew.'
+        ),
+    ] = False,
     json_file: Annotated[
         Path | None, typer.Option('--json', help='Write the report here.')
     ] = None,
@@ -110,6 +117,7 @@ def command(
     from efficientvla_ros.evaluation.presets import parse_presets
     from efficientvla_ros.evaluation.provenance import provenance
     from efficientvla_ros.evaluation.report import write_json
+    from efficientvla_ros.evaluation.slot_benchmark import measure_slots
     from efficientvla_ros.runtime.engine import load_engine
     from efficientvla_ros.runtime.timeline import Timeline
 
@@ -153,6 +161,8 @@ def command(
             if timeline is not None:
                 engine.timeline = Timeline()
             measured = benchmark_presets(engine, names, instruction, **options)
+    if slots:
+        measured['slots'] = measure_slots(engine)
     show = benchmark_summary if names is None else preset_summary
     typer.echo(show(measured, load_seconds))
     if timeline is not None:

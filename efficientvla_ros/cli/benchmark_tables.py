@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from efficientvla_ros.evaluation.channel_tables import channel_table
+from efficientvla_ros.evaluation.channel_tables import channel_table, slot_table
 from efficientvla_ros.evaluation.preset_tables import latency_table, plan_notes
 
 
@@ -12,7 +12,7 @@ def benchmark_summary(measured: dict, load_seconds: float) -> str:
     if 'baseline' in measured:
         baseline = measured['baseline']
         lines += [_baseline_line(baseline), _table(baseline['latency_s'], baseline['speed_up'])]
-    return '\n'.join(lines)
+    return '\n'.join(lines + _slots(measured))
 
 
 def preset_summary(measured: dict, load_seconds: float) -> str:
@@ -23,7 +23,11 @@ def preset_summary(measured: dict, load_seconds: float) -> str:
         lines.append(channels)
     if 'baseline' in measured:
         lines += [_baseline_line(measured['baseline']), _table(measured['baseline']['latency_s'])]
-    return '\n'.join(lines + plan_notes(measured))
+    return '\n'.join(lines + _slots(measured) + plan_notes(measured))
+
+
+def _slots(measured: dict) -> list[str]:
+    return [slot_table(measured['slots'])] if 'slots' in measured else []
 
 
 def _first_line(measured: dict, load_seconds: float) -> str:

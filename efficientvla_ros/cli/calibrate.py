@@ -33,6 +33,12 @@ def command(
         str, typer.Option(help='Embedded model, checkpoint folder or file, or a name.')
     ] = 'tabletop',
     frames: Annotated[int, typer.Option(min=1, help='Frames to measure on.')] = 128,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help='Of simulated episodes; "all" takes an equal part of each. [default: pick]'
+        ),
+    ] = None,
     greedy: Annotated[
         bool,
         typer.Option(
@@ -74,6 +80,7 @@ def command(
 ) -> None:
     """Measure layer importance, MLP and attention channels of a model, and write its profile."""
     _check_options(data, scoring_layer, out)
+    tasks = _tasks(data, task)
     from rich.console import Console
     from rich.progress import Progress
 
@@ -114,7 +121,7 @@ def command(
                 'instruction': instruction,
             }
             found = _frames(
-                data, engine, frames, topics, lambda done: bar.update(line, completed=done)
+                data, engine, frames, tasks, topics, lambda done: bar.update(line, completed=done)
             )
             samples = [
                 CalibrationSample(frame.image, engine.prompt_ids(frame.instruction), frame.episode)
@@ -147,10 +154,11 @@ def _check_options(data: str, scoring_layer: int, out: Path) -> None:
     """Refuses what cannot work before a large model is loaded."""
     if scoring_layer < 0:
         raise InputError(f'--scoring-layer is {scoring_layer}, expected 0 or more')
+    from efficientvla_ros.simulation.dataset_card import recording_folders
+
     folder = Path(data)
-    if data != SIMULATOR and not any(
-        (folder / name).is_file() for name in ('recording.json', 'metadata.yaml')
-    ):
+    described = any((folder / name).is_file() for name in ('recording.json', 'metadata.yaml'))
+    if data != SIMULATOR and not described and not recording_folders(folder):
         raise InputError(
             f'--data {data!r} is not a recording, expected "{SIMULATOR}", a folder made by '
             '`efficientvla record` or a rosbag2 folder with metadata.yaml'
@@ -164,6 +172,16 @@ def _check_options(data: str, scoring_layer: int, out: Path) -> None:
         raise InputError(f'--out {out} cannot be written, expected the path of a file')
 
 
+def _tasks(data: str, task: str | None) -> tuple[str, ...]:
+    from efficientvla_ros.simulation.goals import ALL_TASKS, PICK, TASKS
+
+    if task is not None and data != SIMULATOR:
+        raise InputError(f'--task is for --data {SIMULATOR}, but --data is {data!r}')
+    if task not in (None, ALL_TASKS, *TASKS):
+        raise InputError(f'--task is {task!r}, expected one of: {", ".join((*TASKS, ALL_TASKS))}')
+    return TASKS if task == ALL_TASKS else (task or PICK,)
+
+
 def _published_counts(config: VLMConfig, least: int) -> list[int]:
     """Layers that the published presets keep of a model, where they are `least` or more."""
     from efficientvla_ros.acceleration.presets import preset
@@ -173,7 +191,12 @@ def _published_counts(config: VLMConfig, least: int) -> list[int]:
 
 
 def _frames(
-    data: str, engine: Engine, count: int, topics: dict[str, Any], progress: Any
+    data: str,
+    engine: Engine,
+    count: int,
+    tasks: tuple[str, ...],
+    topics: dict[str, Any],
+    progress: Any,
 ) -> list[Frame]:
     from efficientvla_ros.cli.rosbag_frames import rosbag_frames
     from efficientvla_ros.evaluation import calibration_frames
@@ -186,5 +209,5 @@ def _frames(
             name = option.replace('_', '-')
             raise InputError(f'--{name} is for a rosbag2 recording, but --data is {data!r}')
     if data == SIMULATOR:
-        return calibration_frames.simulator_frames(engine, count, progress=progress)
-    return calibration_frames.demonstration_frames(folder, count)
+        return calibration_frames.simulator_frames(engine, count, tasks=tasks, progress=progress)
+    return calibration_frames.recorded_frames(folder, count)

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from efficientvla_ros.cli.demo_options import DEFAULT_COMPARE, DEFAULT_TASK, DemoOptions
 from efficientvla_ros.types import InputError
 
 EXIT_FAILED = 1
@@ -18,8 +19,13 @@ _DEFAULT_SEED = 2_000_000  # far from the seeds that the embedded model was trai
 
 
 def command(
-    task: Annotated[str, typer.Option(help='Task to run.')] = 'pick',
-    episodes: Annotated[int, typer.Option(min=1, max=10_000, help='Number of episodes.')] = 12,
+    task: Annotated[
+        str, typer.Option(help='Task to run, or all: one after the other.')
+    ] = DEFAULT_TASK,
+    episodes: Annotated[
+        int,
+        typer.Option(min=1, max=10_000, help='Number of episodes; with --compare, twice as many.'),
+    ] = 12,
     seed: Annotated[
         int, typer.Option(min=0, help='Seed of the first episode; further ones add 1.')
     ] = _DEFAULT_SEED,
@@ -29,6 +35,10 @@ def command(
     preset: Annotated[
         str, typer.Option(help='Acceleration of the policy, such as efficientvla.')
     ] = 'dense',
+    compare: Annotated[
+        str,
+        typer.Option(help='Another preset, under which every scene is run again; or none.'),
+    ] = DEFAULT_COMPARE,
     out: Annotated[
         Path, typer.Option(help='Folder for demo.mp4, report.png, summary.json and logs.')
     ] = Path('demo_output'),
@@ -57,18 +67,7 @@ def command(
     code is 0 only if all episodes ran and enough of them succeeded.
     """
     from efficientvla_ros.cli.demo_processes import free_domain
-    from efficientvla_ros.cli.demo_run import DemoOptions
-    from efficientvla_ros.evaluation.presets import check_preset
-    from efficientvla_ros.simulation.tasks import sample_episode
 
-    check_preset(preset)
-    sample_episode(task, seed)  # an unknown task ends here, before anything is started
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name in ('report.png', 'summary.json'):
-            (out / name).unlink(missing_ok=True)  # of an earlier run
-    except OSError as error:
-        raise InputError(f'--out {out}: cannot be used ({error.strerror})') from error
     if domain_id < 0:
         domain_id = _domain_from_environment()
     options = DemoOptions(
@@ -77,12 +76,19 @@ def command(
         seed=seed,
         model=_absolute(model),
         preset=preset,
+        compare=compare,
         out=out,
         domain_id=free_domain() if domain_id < 0 else domain_id,
         image_side=image_side,
         min_success=min_success,
         start_timeout=start_timeout,
     )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name in ('report.png', 'summary.json'):
+            (out / name).unlink(missing_ok=True)  # of an earlier run
+    except OSError as error:
+        raise InputError(f'--out {out}: cannot be used ({error.strerror})') from error
     sys.exit(_run(options, headless))
 
 
@@ -151,7 +157,7 @@ def _shortfall(summary, options) -> str:
 
 
 def _report(run, options, console) -> None:
-    from efficientvla_ros.cli.demo_view import success_line
+    from efficientvla_ros.cli.demo_view import presets_line, success_line, tasks_line
     from efficientvla_ros.evaluation.demo_report import write_report
     from efficientvla_ros.evaluation.demo_summary import memory_trend
 
@@ -163,9 +169,14 @@ def _report(run, options, console) -> None:
         console.print(text, markup=False, soft_wrap=True)
 
     line(f'success: {success_line(summary)}')
+    if tasks := tasks_line(summary):
+        line(f'success by task: {tasks}')
+    if summary.compared:
+        line(f'presets: {presets_line(summary)}')
     if summary.changed:
         line(f'instruction changed: {summary.changed_successes} of {summary.changed} succeeded')
     latest = summary.latest
+    under = f' ({summary.measured})' if summary.measured else ''
     if latest is not None:
         stages = ', '.join(
             f'{stage.name.replace("_", " ")} {stage.p50 * 1e3:.0f}/{stage.p95 * 1e3:.0f}'
@@ -173,9 +184,10 @@ def _report(run, options, console) -> None:
         )
         line(
             f'camera to command: p50 {latest.latency_p50 * 1e3:.0f} ms, '
-            f'p95 {latest.latency_p95 * 1e3:.0f} ms; {latest.rate:.1f} inferences per second'
+            f'p95 {latest.latency_p95 * 1e3:.0f} ms{under}; '
+            f'{latest.rate:.1f} inferences per second'
         )
-        line(f'stages p50/p95 in ms: {stages}')
+        line(f'stages p50/p95 in ms{under}: {stages}')
         memory = memory_trend(summary.samples)
         if memory['end_mb'] is not None:
             slope = memory['slope_mb_per_hour']

@@ -7,10 +7,12 @@ import os
 import random
 import socket
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import efficientvla_ros
 from efficientvla_ros.cli.child_processes import ChildProcess
+from efficientvla_ros.ros.parameters.tabletop_arm import TABLETOP_ARM
 from efficientvla_ros.types import InputError
 
 # Domains above 101 use ports that Linux also gives to ordinary connections.
@@ -21,13 +23,13 @@ def _discovery_port(domain: int) -> int:
     return 7400 + 250 * domain
 
 
-def free_domain() -> int:
-    """A ROS domain that no other program on this machine uses now.
+def free_domain(domains: Sequence[int] = _DOMAINS) -> int:
+    """A ROS domain, out of some, that no other program on this machine uses now.
 
     Raises:
         InputError: all of them are in use.
     """
-    for domain in random.sample(_DOMAINS, len(_DOMAINS)):
+    for domain in random.sample(domains, len(domains)):
         with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
             try:
                 # Participants share this port among themselves; a plain bind fails then.
@@ -35,7 +37,7 @@ def free_domain() -> int:
             except OSError:
                 continue
             return domain
-    raise InputError('ROS_DOMAIN_ID: 1 to 101 are all in use, set one')
+    raise InputError(f'ROS_DOMAIN_ID: {domains[0]} to {domains[-1]} are all in use, set one')
 
 
 def node_environment(domain: int, logs: Path) -> dict[str, str]:
@@ -62,12 +64,21 @@ def _node(module: str, parameters: dict[str, object]) -> list[str]:
 
 
 def start_simulator(
-    *, task: str, seed: int, side: int, logs: Path, env: dict[str, str]
+    *,
+    task: str,
+    setting: str,
+    seed: int,
+    repeat: int,
+    side: int,
+    logs: Path,
+    env: dict[str, str],
 ) -> ChildProcess:
     """Starts the simulator node; it waits for `~/reset` before every episode."""
     parameters = {
         'task': task,
+        'setting': setting,
         'seed': seed,
+        'repeat': repeat,
         'camera.width': side,
         'camera.height': side,
         'auto_start': False,
@@ -78,12 +89,26 @@ def start_simulator(
     )
 
 
-def start_policy(*, model: str, preset: str, logs: Path, env: dict[str, str]) -> ChildProcess:
+def start_mock_robot(
+    *, camera: Mapping[str, object], logs: Path, env: dict[str, str]
+) -> ChildProcess:
+    """Starts the mock robot; `camera` has its `width`, `height` and `rate`."""
+    parameters = {f'camera.{name}': camera[name] for name in ('width', 'height', 'rate')}
+    return ChildProcess(
+        'mock robot', _node('mock_robot_node', parameters), logs / 'mock_robot.log', env
+    )
+
+
+def start_policy(
+    *, model: str, preset: str, logs: Path, env: dict[str, str], rate: float = 0.0
+) -> ChildProcess:
     """Starts the policy node; it configures and activates itself."""
     # Quoted: a folder named 7 or true is still a string for the parameter parser.
     parameters = {
         'model.path': "'" + model.replace("'", "''") + "'",
         'acceleration.preset': preset,
+        'control.rate': rate,
         'autostart': True,
+        **TABLETOP_ARM,
     }
     return ChildProcess('policy node', _node('policy_node', parameters), logs / 'policy.log', env)

@@ -23,13 +23,13 @@ class DemoRecorder:
         caption: what is written around the next image; None pauses the recording.
     """
 
-    def __init__(self, video: Path) -> None:
-        """Opens the video.
+    def __init__(self, video: Path | None) -> None:
+        """Opens the video; without one, nothing is kept.
 
         Raises:
             InputError: it cannot be written.
         """
-        self._video = VideoWriter(video)
+        self._video = None if video is None else VideoWriter(video)
         self._frames: list[tuple[int, np.ndarray]] = []
         self._finished: list[tuple[EpisodeRow, list[tuple[int, np.ndarray]]]] = []
         self.caption: Caption | None = None
@@ -37,7 +37,7 @@ class DemoRecorder:
     @property
     def frames(self) -> int:
         """Images in the video so far."""
-        return self._video.frames
+        return self._video.frames if self._video else 0
 
     def begin_episode(self) -> None:
         """Starts a new series of key frames."""
@@ -45,7 +45,7 @@ class DemoRecorder:
 
     def add(self, image: np.ndarray, stamp_ns: int) -> None:
         """Takes an image uint8 [height, width, 3], RGB, and its stamp in ns."""
-        if self.caption is None:
+        if self.caption is None or self._video is None:
             return
         self._video.add(image, stamp_ns, self.caption)
         if self.caption.outcome:
@@ -68,7 +68,8 @@ class DemoRecorder:
 
     def close(self) -> None:
         """Finishes the video; closing twice is harmless."""
-        self._video.close()
+        if self._video is not None:
+            self._video.close()
 
 
 def _interest(row: EpisodeRow) -> int:
@@ -80,7 +81,7 @@ def _interest(row: EpisodeRow) -> int:
 def _strip(row: EpisodeRow, frames: list[tuple[int, np.ndarray]]) -> FilmStrip:
     start = frames[0][0] if frames else 0
     return FilmStrip(
-        title=f'episode {row.episode + 1}: {row.asked} - {row.outcome.replace("_", " ")}',
+        title=f'episode {row.episode + 1}: {row.title} - {row.outcome.replace("_", " ")}',
         frames=[image for _, image in frames],
         captions=[f'{(stamp - start) * 1e-9:.1f} s' for stamp, _ in frames],
     )

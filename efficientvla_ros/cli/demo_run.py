@@ -1,60 +1,32 @@
-"""One demo from start to end: processes, episodes, changed instructions, results."""
+"""One demo from start to end: processes, episodes, changed instructions and presets, results."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
 
 from efficientvla_ros.cli.child_processes import ChildProcess, stop_all
+from efficientvla_ros.cli.demo_options import DemoOptions
 from efficientvla_ros.cli.demo_processes import node_environment, start_policy, start_simulator
 from efficientvla_ros.cli.demo_recorder import DemoRecorder
+from efficientvla_ros.cli.demo_schedule import Schedule, Slot, other_instruction
 from efficientvla_ros.cli.demo_view import DemoState, View
+from efficientvla_ros.cli.process_usage import ProcessUsage
 from efficientvla_ros.evaluation.demo_summary import DemoSummary, EpisodeRow, StatusSample
 from efficientvla_ros.evaluation.video import Caption
 from efficientvla_ros.ros.demo_client import DemoClient
-from efficientvla_ros.simulation.tasks import Episode, instruction_for, sample_episode
 
-CHANGES = 3
 CHANGE_AFTER = 1.0
 """Seconds into an episode at which the instruction is changed: nothing is grasped yet."""
 
-SHOW_OUTCOME = 1.0
 STALE_CAMERA = 10.0
 START_EPISODE = 10.0
+CHANGE_PRESET = 60.0
+"""Longest wait for another preset, s: preparing it slices weights."""
+
 _TICK = 0.05
 _NS = 1_000_000_000
-
-
-@dataclass(frozen=True)
-class DemoOptions:
-    """What the user asked for.
-
-    Attributes:
-        task: name of the task.
-        episodes: number of episodes.
-        seed: seed of the first one; every further one adds 1.
-        model: name or checkpoint folder of the policy.
-        preset: its acceleration.
-        out: folder for video, report, summary and logs.
-        domain_id: ROS domain.
-        image_side: side of the camera image, pixels.
-        min_success: share of successes that counts as working.
-        start_timeout: longest wait for the policy to become active, s.
-    """
-
-    task: str
-    episodes: int
-    seed: int
-    model: str
-    preset: str
-    out: Path
-    domain_id: int
-    image_side: int
-    min_success: float
-    start_timeout: float
 
 
 class DemoError(Exception):
@@ -67,14 +39,6 @@ class DemoError(Exception):
 
 class DemoInterruptedError(Exception):
     """The user asked the demo to stop."""
-
-
-def change_episodes(episodes: int, changes: int = CHANGES) -> set[int]:
-    """Episodes (from 0) whose instruction is changed: spread over the run, not the first one."""
-    if episodes <= changes:
-        return set(range(episodes))
-    rest = episodes - 1
-    return {1 + (2 * k + 1) * rest // (2 * changes) for k in range(changes)}
 
 
 class DemoRun:
@@ -101,38 +65,43 @@ class DemoRun:
         self._interrupted = interrupted
         self._children: list[ChildProcess] = []
         self._client: DemoClient | None = None
-        self._changing = change_episodes(options.episodes)
+        self._schedule = Schedule(
+            options.task,
+            options.episodes,
+            options.seed,
+            options.presets,
+            options.setting,
+            options.changes,
+        )
         self._shown = 0.0
         self._sampled = 0.0
         self._first_episode = 0.0
-        self.recorder = DemoRecorder(options.out / 'demo.mp4')
+        self.recorder = DemoRecorder(options.out / 'demo.mp4' if options.video else None)
         self.summary = DemoSummary(
-            settings={
-                'task': options.task,
-                'model': options.model,
-                'preset': options.preset,
-                'seed': options.seed,
-                'episodes': options.episodes,
-                'image_side': options.image_side,
-                'ros_domain_id': options.domain_id,
-                'min_success': options.min_success,
-            }
+            settings=options.settings(),
+            compared=options.presets if self._schedule.comparing else (),
         )
-        self._state = DemoState(options.task, options.episodes, summary=self.summary)
+        self._state = DemoState(
+            options.task, self._schedule.total, summary=self.summary, preset=options.preset
+        )
 
     def execute(self) -> None:
         """Starts the nodes and runs all episodes.
 
         Raises:
-            DemoError: a node died, the policy did not start, or the simulator went silent.
+            DemoError: a node died, the policy did not start or refused a preset, or the simulator
+                went silent.
             DemoInterruptedError: the user asked to stop.
         """
         self._start()
         self._wait_for_policy()
         self._first_episode = time.monotonic()
-        usage = [_Usage(child) for child in self._children]
-        for index in range(self._options.episodes):
-            self._run_episode(index)
+        usage = [ProcessUsage(child) for child in self._children]
+        self.summary.plan_times.begin(self._options.preset, self._client.policy.plans)
+        for index in range(self._schedule.total):
+            slot = self._schedule.slot(index)
+            self._use_preset(slot.preset)
+            self._run_episode(index, slot)
         self.summary.children = {entry.name: entry.figures() for entry in usage}
 
     def close(self) -> None:
@@ -150,7 +119,13 @@ class DemoRun:
         self._phase('starting simulator and policy')
         self._children.append(
             start_simulator(
-                task=options.task, seed=options.seed, side=options.image_side, logs=logs, env=env
+                task=options.task,
+                setting=options.setting,
+                seed=options.seed,
+                repeat=len(options.presets),
+                side=options.image_side,
+                logs=logs,
+                env=env,
             )
         )
         self._children.append(
@@ -179,15 +154,36 @@ class DemoRun:
                 )
         self._view.note(f'policy active after {time.monotonic() - start:.1f} s')
 
-    def _run_episode(self, index: int) -> None:
+    def _use_preset(self, name: str) -> None:
+        """Has the running policy work by a preset before the next episode is asked for."""
+        client, state = self._client, self._state
+        if name == state.preset:
+            return
+        times = self.summary.plan_times
+        times.begin('', client.policy.plans)  # what is reported on the way belongs to neither
+        deadline = time.monotonic() + CHANGE_PRESET
+        asked, problem = False, None
+        while problem is None:
+            if not asked and client.parameters_present:
+                client.ask_for_preset(name)
+                asked = True
+            self._step()
+            problem = client.preset_answer() if asked else None
+            if problem is None and time.monotonic() > deadline:
+                problem = f'preset {name} was not in force within {CHANGE_PRESET:.0f} s'
+        if problem:
+            raise DemoError(problem, self._children[1].log_tail())
+        state.preset = name
+        times.begin(name, client.policy.plans)
+
+    def _run_episode(self, index: int, slot: Slot) -> None:
         client, state = self._client, self._state
         before_ns = client.image_stamp_ns
         self.recorder.begin_episode()
         self._ask_for_episode()
         state.phase, state.episode, state.changed, state.elapsed = '', index, False, 0.0
-        episode = sample_episode(self._options.task, self._options.seed + index)
         started = time.monotonic()
-        limit = 4 * episode.max_steps + 30.0  # real seconds, generous on a loaded machine
+        limit = 4 * slot.scene.max_steps + 30.0  # real seconds, generous on a loaded machine
         start_ns = 0
         while not client.results:
             self._caption('')
@@ -196,12 +192,12 @@ class DemoRun:
                 start_ns = client.image_stamp_ns
             if start_ns:
                 state.elapsed = (client.image_stamp_ns - start_ns) / _NS
-            if index in self._changing and not state.changed and state.elapsed >= CHANGE_AFTER:
-                client.instruct(other_instruction(episode))
+            if slot.changes and not state.changed and state.elapsed >= CHANGE_AFTER:
+                client.instruct(other_instruction(slot.scene))
                 state.changed = True
             if time.monotonic() - started > limit:
                 raise DemoError(f'episode {index + 1} did not end within {limit:.0f} s')
-        self._finish_episode(index, episode)
+        self._finish_episode(index, slot)
 
     def _ask_for_episode(self) -> None:
         deadline = time.monotonic() + START_EPISODE
@@ -216,26 +212,28 @@ class DemoRun:
         if problem:
             raise DemoError(problem)
 
-    def _finish_episode(self, index: int, episode: Episode) -> None:
+    def _finish_episode(self, index: int, slot: Slot) -> None:
         message = self._client.results.popleft()
         row = EpisodeRow(
             episode=index,
             seed=message.seed,
             instruction=message.instruction,
             instruction_changed=message.instruction_changed,
-            change_planned=index in self._changing,
+            change_planned=slot.changes,
             success=message.success,
             outcome=message.outcome,
             lifted_object=message.lifted_object,
             steps=message.steps,
             duration=message.duration,
-            first_instruction=episode.instruction,
+            first_instruction=slot.scene.instruction,
+            task=message.task,
+            preset=slot.preset if self._schedule.comparing else '',
         )
         self.summary.episodes.append(row)
         self.recorder.end_episode(row)
         self._view.episode_ended(row, self._state)
         self._caption(row.outcome)
-        end = time.monotonic() + SHOW_OUTCOME
+        end = time.monotonic() + self._options.show_outcome
         while time.monotonic() < end:
             self._step()
         self.recorder.caption = None
@@ -273,6 +271,8 @@ class DemoRun:
         self._state.policy_state = policy.state + reason
         self._state.instruction = self._client.instruction
         self.summary.stages = policy.stages
+        self.summary.measured = policy.preset if self._schedule.comparing else ''
+        self.summary.plan_times.take(policy.plan_p50, policy.plans)
         self.summary.callback_p95 = policy.callback_p95
         self.summary.callback_max = policy.callback_max
         if self._first_episode and policy.latency_p50 and now - self._sampled > 0.5:
@@ -296,37 +296,10 @@ class DemoRun:
             outcome=outcome,
             latency=latency,
             changed=state.changed,
+            presets=self.summary.presets,
+            active=state.preset,
         )
 
     def _phase(self, text: str) -> None:
         self._state.phase = text
         self._view.update(self._state)
-
-
-def other_instruction(episode: Episode) -> str:
-    """An instruction that names a present object other than the episode's target."""
-    other = replace(episode, target=episode.distractors[0])
-    return instruction_for(other.task, other.target, other.template)
-
-
-class _Usage:
-    """CPU and memory of a process from now on."""
-
-    def __init__(self, child: ChildProcess) -> None:
-        import psutil
-
-        self.name = child.name
-        self._process = psutil.Process(child.pid)
-        self._start = time.monotonic(), self._cpu()
-
-    def _cpu(self) -> float:
-        times = self._process.cpu_times()
-        return times.user + times.system
-
-    def figures(self) -> dict[str, float]:
-        """Cores used on average, and resident memory in MB."""
-        start, cpu = self._start
-        return {
-            'cores': round((self._cpu() - cpu) / (time.monotonic() - start), 3),
-            'memory_mb': round(self._process.memory_info().rss / 1e6, 1),
-        }

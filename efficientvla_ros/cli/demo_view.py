@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from efficientvla_ros.evaluation.demo_presets import speed_up
 from efficientvla_ros.evaluation.demo_summary import DemoSummary, EpisodeRow
 from efficientvla_ros.evaluation.statistics import wilson_interval
 
@@ -24,7 +25,7 @@ class DemoState:
     """What is shown while the demo runs.
 
     Attributes:
-        task: name of the task.
+        task: name of the task, or 'all'.
         episodes: how many are planned.
         phase: what happens before the first episode and after the last one, '' in between.
         episode: running number from 0, -1 before the first.
@@ -33,6 +34,7 @@ class DemoState:
         elapsed: time in the episode, s.
         policy_state: e.g. 'running' or 'holding (no_instruction)'.
         summary: finished episodes and latencies so far.
+        preset: the one in force.
     """
 
     task: str
@@ -44,6 +46,7 @@ class DemoState:
     elapsed: float = 0.0
     policy_state: str = ''
     summary: DemoSummary = field(default_factory=lambda: DemoSummary(settings={}))
+    preset: str = ''
 
 
 class View(Protocol):
@@ -74,11 +77,25 @@ def success_line(summary: DemoSummary) -> str:
     )
 
 
+def tasks_line(summary: DemoSummary) -> str:
+    """E.g. 'pick 2/2, move_near 1/2'; '' where there is one task."""
+    counts = summary.by_task
+    if len(counts) < 2:
+        return ''
+    return ', '.join(f'{task} {won}/{of}' for task, (won, of) in counts.items())
+
+
+def presets_line(summary: DemoSummary) -> str:
+    """E.g. 'dense 46 ms 5/6 | combined 19 ms 5/6 | 2.4x'; '' where nothing is compared."""
+    presets = summary.presets
+    return ' | '.join(filter(None, (*(preset.short for preset in presets), speed_up(presets))))
+
+
 def episode_line(row: EpisodeRow, episodes: int) -> str:
     """One finished episode in words."""
     lifted = f', lifted {row.lifted_object}' if row.outcome == 'wrong_object' else ''
     return (
-        f'episode {row.episode + 1}/{episodes}  {row.asked}: '
+        f'episode {row.episode + 1}/{episodes}  {row.title}: '
         f'{row.outcome.replace("_", " ")}{lifted} after {row.duration:.1f} s'
     )
 
@@ -104,7 +121,8 @@ class PlainView:
 
     def episode_ended(self, row: EpisodeRow, state: DemoState) -> None:
         """Prints the episode and the success so far."""
-        self.note(f'{episode_line(row, state.episodes)}; {success_line(state.summary)}')
+        parts = (episode_line(row, state.episodes), success_line(state.summary))
+        self.note('; '.join(filter(None, (*parts, presets_line(state.summary)))))
 
     def close(self) -> None:
         """Nothing to do."""
@@ -160,6 +178,8 @@ def render(state: DemoState) -> Panel:
         head.add_row('instruction', instruction)
         head.add_row('episode', f'{state.episode + 1} of {state.episodes}, {state.elapsed:4.1f} s')
     head.add_row('success', _success(state))
+    if state.summary.compared:
+        head.add_row('presets', _presets(state))
     head.add_row('policy', state.policy_state or 'not heard yet')
     parts = [head]
     if state.summary.stages:
@@ -177,7 +197,19 @@ def _success(state: DemoState) -> Text:
         marks.append('\n' + success_line(state.summary))
     else:
         marks.append('-', style='dim')
+    if tasks := tasks_line(state.summary):
+        marks.append('\n' + tasks)
     return marks
+
+
+def _presets(state: DemoState) -> Text:
+    """The compared presets, the one in force in bright text."""
+    line = Text()
+    presets = state.summary.presets
+    for preset in presets:
+        line.append(preset.short, style='bold' if preset.name == state.preset else 'dim')
+        line.append('   ')
+    return line.append(speed_up(presets), style='green')
 
 
 def _stages(summary: DemoSummary) -> Group:

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
+from efficientvla_ros.cli.evaluate_suite import ALL
 from efficientvla_ros.cli.options import DdimSteps, Device, Guidance
+from efficientvla_ros.control.config import EXECUTIONS
 from efficientvla_ros.evaluation.settings import EvaluationSettings
 from efficientvla_ros.types import InputError
 
@@ -16,7 +18,12 @@ _DEFAULT = EvaluationSettings()
 
 
 def command(
-    task: Annotated[str, typer.Option(help='Task of every episode.')] = _DEFAULT.task,
+    task: Annotated[
+        str, typer.Option(help='Task of every episode; "all" takes one after the other.')
+    ] = _DEFAULT.task,
+    setting: Annotated[
+        str, typer.Option(help='Look and events: matching, variants, dynamic, or "all".')
+    ] = _DEFAULT.setting,
     episodes: Annotated[int, typer.Option(help='Number of episodes.')] = _DEFAULT.episodes,
     seed: Annotated[int, typer.Option(help='Seed of the first episode.')] = _DEFAULT.seed,
     model: Annotated[
@@ -28,6 +35,9 @@ def command(
     execute_steps: Annotated[
         int, typer.Option(help='Control periods (0.2 s) between two plans.')
     ] = _DEFAULT.execute_steps,
+    execution: Annotated[
+        str, typer.Option(help=f'How plans that overlap are executed: {", ".join(EXECUTIONS)}.')
+    ] = _DEFAULT.execution,
     latency: Annotated[
         float, typer.Option(help='From an observation to the arrival of its command, s.')
     ] = _DEFAULT.latency,
@@ -57,14 +67,25 @@ def command(
     workers: Annotated[int, typer.Option(min=1, help='Processes, one CPU thread each.')] = min(
         2, os.cpu_count() or 1
     ),
+    ros: Annotated[
+        bool,
+        typer.Option(
+            '--ros',
+            help='Over DDS, with simulator and policy as nodes, in real time; --compare takes a '
+            'report of --task all --presets.',
+        ),
+    ] = False,
     json_file: Annotated[
         Path | None, typer.Option('--json', help='Write the report here; resumable.')
     ] = None,
     compare_with: Annotated[
-        Path | None, typer.Option('--compare', help='Report to compare with, seed by seed.')
+        Path | None, typer.Option('--compare', help='Report to compare with, episode by episode.')
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(help='With --presets: success over speed-up (PNG, SVG).')
+        Path | None,
+        typer.Option(
+            help='With --presets: success over speed-up (PNG, SVG), a picture a setting.'
+        ),
     ] = None,
     deviation_episodes: Annotated[
         int,
@@ -89,10 +110,26 @@ def command(
     """
     from efficientvla_ros.evaluation.report import compare, describe, markdown_table, read_report
 
+    if ALL in (task, setting) and not ros:
+        _check_all(presets, setting, compare_with, swap_instruction, channel_plot)
     settings = EvaluationSettings(
         task, episodes, seed, model, device, ddim_steps, guidance, execute_steps, latency,
-        swap_instruction, swap_step, camera_shift_px, camera_size, profile,
+        swap_instruction, swap_step, camera_shift_px, camera_size, profile, execution, setting,
     )  # fmt: skip
+    if ros:
+        from efficientvla_ros.cli.evaluate_ros import evaluate_ros
+
+        if plot or deviation_episodes or channel_plot:
+            raise InputError('--ros goes with neither pictures nor --deviation-episodes')
+        evaluate_ros(settings, presets, json_file, compare_with)
+        return
+    if presets is not None and ALL in (task, setting):
+        from efficientvla_ros.cli.evaluate_suite import evaluate_suite
+
+        evaluate_suite(
+            settings, presets, workers, json_file, plot, deviation_episodes, compare_with
+        )
+        return
     if presets is not None:
         if compare_with is not None:
             raise InputError('--compare is for one policy; --presets compares with dense itself')
@@ -109,6 +146,9 @@ def command(
     ):
         if value:
             raise InputError(f'{option} needs --presets')
+    if task == ALL:
+        _evaluate_all(settings, workers, json_file)
+        return
     other = read_report(compare_with) if compare_with is not None else None
     report = _evaluate(settings, workers, json_file)
     typer.echo(markdown_table([report] if other is None else [report, other]))
@@ -121,6 +161,38 @@ def command(
         )
     if json_file is not None:
         typer.echo(f'report: {json_file}')
+
+
+def _check_all(
+    presets: str | None,
+    setting: str,
+    compare_with: Path | None,
+    swapped: bool,
+    channel_plot: Path | None,
+) -> None:
+    """Refuses what does not go with all tasks or settings."""
+    if swapped or channel_plot is not None:
+        raise InputError('"all" goes with neither swapped instructions nor --channel-plot')
+    if presets is None and (setting == ALL or compare_with is not None):
+        raise InputError('--setting all and --compare with "all" need --presets')
+
+
+def _evaluate_all(settings: EvaluationSettings, workers: int, json_file: Path | None) -> None:
+    """Evaluates every task; each has a report of its own, with the task in the file's name."""
+    from dataclasses import replace
+
+    from efficientvla_ros.evaluation.report import markdown_table
+    from efficientvla_ros.simulation.tasks import TASKS
+
+    reports = []
+    for task in TASKS:
+        file = json_file and json_file.with_stem(f'{json_file.stem}_{task}')
+        reports.append(_evaluate(replace(settings, task=task), workers, file))
+        if file is not None:
+            typer.echo(f'report: {file}', err=True)
+    typer.echo(markdown_table(reports))
+    rates = [report['summary']['success_rate'] for report in reports]
+    typer.echo(f'average over {len(rates)} tasks: {sum(rates) / len(rates):.1%}')
 
 
 def _evaluate(settings: EvaluationSettings, workers: int, json_file: Path | None) -> dict:
@@ -180,7 +252,8 @@ def _with_bar(settings: EvaluationSettings, done: list[dict], seeds: list[int], 
         )
         if not seeds:
             return
-        for _, row in run_episodes(settings, [(None, seed) for seed in seeds], workers):
+        jobs = [(settings, None, seed) for seed in seeds]
+        for _, _, row in run_episodes(jobs, workers):
             count += 1
             successes += row.success
             bar.update(line, completed=count, rate=f'{successes}/{count}')

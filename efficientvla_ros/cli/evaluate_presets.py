@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import typer
 
+from efficientvla_ros.cli.preset_episodes import PresetEpisodes
 from efficientvla_ros.evaluation.presets import parse_presets
 from efficientvla_ros.evaluation.settings import EXPERT, EvaluationSettings
 from efficientvla_ros.types import InputError
@@ -40,38 +41,17 @@ def evaluate_presets(
     from efficientvla_ros.evaluation.channel_tables import channel_table
     from efficientvla_ros.evaluation.preset_report import build_preset_report
     from efficientvla_ros.evaluation.preset_tables import plan_notes, preset_table
-    from efficientvla_ros.evaluation.progress_file import ProgressFile
-    from efficientvla_ros.evaluation.report import write_json
 
     names = parse_presets(presets)
     if settings.model == EXPERT:
         raise InputError('the scripted expert is no network, so it has no presets')
     adaptive = None if channel_plot is None else _first_adaptive(names)
-    files = {} if json_file is None else {
-        name: ProgressFile(json_file, settings, name) for name in names
-    }  # fmt: skip
-    rows = {
-        name: {s: row for s, row in files[name].rows.items() if s in settings.seeds}
-        if files
-        else {}
-        for name in names
-    }
-    # Seed by seed: all presets meet the same load of the machine.
-    missing = [(name, seed) for seed in settings.seeds for name in names if seed not in rows[name]]
-    try:
-        for name, row in _with_bar(settings, rows, missing, workers):
-            rows[name][row['seed']] = row
-            if files:
-                files[name].add(row)
-    except KeyboardInterrupt:
-        done = sum(map(len, rows.values()))
-        hint = ', the same command goes on from here' if files else ''
-        typer.echo(
-            f'interrupted after {done} of {settings.episodes * len(names)} episodes{hint}',
-            err=True,
-        )
-        raise typer.Exit(130) from None
-    deviations = _deviations(settings, names, min(deviation_episodes, settings.episodes), workers)
+    episodes = PresetEpisodes([settings], names, json_file)
+    episodes.run(workers)
+    rows = episodes.rows[settings]
+    deviations = deviations_of(
+        settings, names, min(deviation_episodes, settings.episodes), workers
+    )
     report = build_preset_report(
         settings, {name: list(part.values()) for name, part in rows.items()}, deviations
     )
@@ -81,18 +61,14 @@ def evaluate_presets(
         typer.echo(channels)
     for line in plan_notes(report):
         typer.echo(line, err=True)
-    if json_file is not None:
-        write_json(json_file, report)
-        for file in files.values():
-            file.remove()
-        typer.echo(f'report: {json_file}')
+    episodes.conclude(report)
     if plot is not None:
         from efficientvla_ros.evaluation.preset_plot import plot_presets
 
         plot_presets(report, plot)
         typer.echo(f'picture: {plot}')
     if channel_plot is not None:
-        _draw_episode(settings, adaptive, channel_plot)
+        _draw_episode(settings, adaptive, _longest(rows[adaptive].values()), channel_plot)
 
 
 def _first_adaptive(names: Sequence[str]) -> str:
@@ -104,9 +80,10 @@ def _first_adaptive(names: Sequence[str]) -> str:
     return found
 
 
-def _deviations(
+def deviations_of(
     settings: EvaluationSettings, names: Sequence[str], count: int, workers: int
 ) -> list[dict]:
+    """Compares presets with dense on its first `count` episodes (`deviation.replay_presets`)."""
     from rich.console import Console
     from rich.progress import track
 
@@ -119,55 +96,18 @@ def _deviations(
     return list(track(found, 'deviation', total=count, console=console, transient=True))
 
 
-def _draw_episode(settings: EvaluationSettings, preset: str, picture: Path) -> None:
+def _longest(rows: Collection[dict]) -> int:
+    """Seed of the longest episode that succeeded; of all, where none did."""
+    succeeded = [row for row in rows if row['outcome'] == 'success']
+    return max(succeeded or rows, key=lambda row: row['ticks'])['seed']
+
+
+def _draw_episode(settings: EvaluationSettings, preset: str, seed: int, picture: Path) -> None:
     from efficientvla_ros.evaluation.channel_trace import plot_trace
     from efficientvla_ros.evaluation.report import write_json
     from efficientvla_ros.evaluation.workers import run_trace
 
-    found = run_trace(settings, preset, settings.seed)
+    found = run_trace(settings, preset, seed)
     plot_trace(found, picture)
     write_json(picture.with_suffix('.json'), found)
     typer.echo(f'picture: {picture}, data beside it')
-
-
-def _with_bar(
-    settings: EvaluationSettings,
-    done: dict[str, dict[int, dict]],
-    jobs: Sequence[tuple[str, int]],
-    workers: int,
-) -> Iterator[tuple[str, dict]]:
-    """Yields preset and row of the episodes that are missing; a bar for each preset."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-    )
-
-    from efficientvla_ros.evaluation.workers import run_episodes
-
-    if not jobs:
-        return
-    columns = (
-        TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
-        TextColumn('success {task.fields[rate]}'), TimeElapsedColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        counts, lines = {}, {}
-        for name, rows in done.items():
-            successes = sum(row['outcome'] == 'success' for row in rows.values())
-            counts[name] = [successes, len(rows)]
-            lines[name] = bar.add_task(
-                name, total=settings.episodes, completed=len(rows), rate=_rate(counts[name])
-            )
-        for name, row in run_episodes(settings, jobs, workers):
-            counts[name][0] += row.success
-            counts[name][1] += 1
-            bar.update(lines[name], completed=counts[name][1], rate=_rate(counts[name]))
-            yield name, row.as_dict()
-
-
-def _rate(count: list[int]) -> str:
-    return f'{count[0]}/{count[1]}'

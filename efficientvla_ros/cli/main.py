@@ -12,11 +12,14 @@ from efficientvla_ros.types import InputError
 
 COMMANDS = {
     'demo': 'Start simulator and policy as ROS nodes, run episodes, write a video and a report.',
+    'monitor': 'Show what a running policy node does and costs, in the terminal.',
     'record': 'Record demonstrations of the scripted expert in the simulator.',
     'train': 'Train the embedded policy on recorded demonstrations.',
     'evaluate': 'Measure closed-loop success in process, over many seeds.',
     'inspect': 'Show what a model takes, and verify a checkpoint; needs no weights.',
     'calibrate': 'Measure what the pruning of a model needs, and write its profile.',
+    'soak': 'Run the policy node with a mock robot for a long time and report on it.',
+    'replay': 'Run a rosbag2 recording through the policy as the node would, compare presets.',
     'benchmark': 'Measure the latency of every stage of the policy.',
 }
 """Sub-command -> one-line help; the body is `command` in the module of the same name."""

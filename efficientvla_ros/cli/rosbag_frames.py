@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from efficientvla_ros.cli.rosbag_reader import COMPRESSED, IMAGE, STRING, open_bag, reading
 from efficientvla_ros.evaluation.calibration_frames import Frame
 from efficientvla_ros.types import InputError
 
 if TYPE_CHECKING:
     from rosbags.highlevel import AnyReader
     from rosbags.interfaces import Connection
-
-IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
-STRING = 'std_msgs/msg/String'
 
 
 def rosbag_frames(
@@ -44,27 +42,13 @@ def rosbag_frames(
         InputError: the folder is no readable recording, a topic is missing or not clear, an
             image cannot be decoded, or `rosbags` is not installed.
     """
-    try:
-        from rosbags.highlevel import AnyReader
-        from rosbags.typesys import Stores, get_typestore
-    except ModuleNotFoundError as error:
-        raise InputError(f'{folder} is a rosbag2 recording: pip install rosbags') from error
-    try:
-        store = get_typestore(Stores.ROS2_JAZZY)
-        with AnyReader([folder], default_typestore=store) as reader:
-            source = _topic(reader, folder, (IMAGE, COMPRESSED), 'image', image_topic)
-            if instruction is None:
-                texts = _instructions(reader, folder, instruction_topic)
-            else:
-                texts = [(0, instruction)]
-            return list(_frames(reader, folder, source, texts, count))
-    except InputError:
-        raise
-    except Exception as error:  # rosbags lets through what its storage plugins raise
-        text = ' '.join(str(error).split()) or type(error).__name__
-        raise InputError(
-            f'{folder} cannot be read as a rosbag2 recording ({text[:160]})'
-        ) from error
+    with open_bag(folder) as reader, reading(folder):
+        source = _topic(reader, folder, (IMAGE, COMPRESSED), 'image', image_topic)
+        if instruction is None:
+            texts = _instructions(reader, folder, instruction_topic)
+        else:
+            texts = [(0, instruction)]
+        return list(_frames(reader, folder, source, texts, count))
 
 
 def _topic(
@@ -124,7 +108,6 @@ def _frames(
 
 
 def _decode(message: Any, connection: Connection) -> np.ndarray:
-    from efficientvla_ros.ros.images import decode_compressed, decode_image
+    from efficientvla_ros.ros.cameras.images import decode
 
-    decode = decode_compressed if connection.msgtype == COMPRESSED else decode_image
     return np.array(decode(message, connection.topic))  # not a view of the message

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from efficientvla_ros.cli.options import Device
+
+if TYPE_CHECKING:
+    from efficientvla_ros.models.config import CogACTConfig
 
 
 def command(
@@ -20,6 +23,10 @@ def command(
         typer.Option(help='Run folder: state, metrics, curves. A run that is there is resumed.'),
     ] = Path('runs/tabletop'),
     model: Annotated[str, typer.Option(help='Configuration to train.')] = 'tabletop',
+    layers: Annotated[
+        int | None,
+        typer.Option(help='Decoder layers, fewer than the configuration has: to be grown later.'),
+    ] = None,
     settings: Annotated[
         Path | None,
         typer.Option(help='JSON file with training settings; missing keys keep their defaults.'),
@@ -27,8 +34,13 @@ def command(
     export: Annotated[
         Path | None, typer.Option(help='Write the trained checkpoint folder here.')
     ] = None,
+    export_state: Annotated[
+        Path | None,
+        typer.Option(help='Likewise, with training-only parts: small, to start another run from.'),
+    ] = None,
     start: Annotated[
-        Path | None, typer.Option(help='Run folder whose weights are trained further.')
+        Path | None,
+        typer.Option(help='Run folder or embedded checkpoint that is trained further.'),
     ] = None,
     device: Device = 'cpu',
     workers: Annotated[
@@ -47,9 +59,10 @@ def command(
         recipe = TrainSettings.from_dict(json.loads(settings.read_text()) if settings else {})
         if model not in CONFIGS:
             raise InputError(f'model {model!r} is unknown, expected one of {", ".join(CONFIGS)}')
+        config = _config_of(CONFIGS[model], layers)
         with _Progress() as progress:
             trainer = train(
-                CONFIGS[model],
+                config,
                 recipe,
                 data,
                 out,
@@ -67,6 +80,21 @@ def command(
     if export:
         trainer.export(export)
         typer.echo(f'checkpoint written to {export}')
+    if export_state:
+        trainer.export_state(export_state)
+        typer.echo(f'checkpoint and training-only parts written to {export_state}')
+
+
+def _config_of(config: CogACTConfig, layers: int | None) -> CogACTConfig:
+    from dataclasses import replace
+
+    from efficientvla_ros.types import InputError
+
+    if layers is None:
+        return config
+    if not 1 <= layers <= config.llm.layers:
+        raise InputError(f'--layers is {layers}, expected 1 .. {config.llm.layers}')
+    return replace(config, llm=replace(config.llm, layers=layers))
 
 
 class _Progress:

@@ -20,6 +20,24 @@ ALPHA = 0.1
 _NORM_FLOOR = 1e-7
 
 
+def similarity_weights(
+    candidates: np.ndarray, newest: np.ndarray, alpha: float = ALPHA
+) -> np.ndarray:
+    """Returns exp(alpha * cosine similarity to the newest plan's action), not normalised.
+
+    Args:
+        candidates: [plans, 7] actions for the same time.
+        newest: [7] the newest plan's action for that time.
+        alpha: how much the similarity counts.
+
+    Returns:
+        float64 [plans].
+    """
+    norms = np.linalg.norm(candidates, axis=1)
+    cosine = candidates @ newest / (norms * np.linalg.norm(newest) + _NORM_FLOOR)
+    return np.exp(alpha * cosine)
+
+
 class AdaptiveEnsemble:
     """Averages the newest plans, one action a step.
 
@@ -66,9 +84,7 @@ class AdaptiveEnsemble:
         """
         self._plans.append(self._checked(actions).copy())
         candidates = np.stack([plan[age] for age, plan in enumerate(reversed(self._plans))])
-        norms = np.linalg.norm(candidates, axis=1)
-        cosine = candidates @ candidates[0] / (norms * norms[0] + _NORM_FLOOR)
-        weights = np.exp(self._alpha * cosine)
+        weights = similarity_weights(candidates, candidates[0], self._alpha)
         return weights / weights.sum() @ candidates
 
     def _checked(self, actions: np.ndarray) -> np.ndarray:

@@ -59,11 +59,23 @@ class JointHistory:
         with self._lock:
             return self._states[-1] if self._states else None
 
+    @property
+    def states(self) -> tuple[JointState, ...]:
+        """What is kept, the oldest first."""
+        with self._lock:
+            return tuple(self._states)
+
     def at(self, stamp_ns: int) -> np.ndarray | None:
-        """Returns the positions [joints] at a time in ns, interpolated.
+        """Returns the positions [joints] at a time in ns, as `state_at`."""
+        state = self.state_at(stamp_ns)
+        return None if state is None else state.positions
+
+    def state_at(self, stamp_ns: int) -> JointState | None:
+        """Returns the joint state at a time in ns; positions and velocities are interpolated.
 
         Outside the kept span the nearest end is returned, up to `max_gap_s` away. None when the
-        history is empty or the time is further away than that.
+        history is empty or the time is further away than that. Velocities are None where one of
+        the two neighbours has none.
         """
         with self._lock:
             states = list(self._states)
@@ -77,7 +89,12 @@ class JointHistory:
         after = bisect_left([state.stamp_ns for state in states], stamp_ns)
         if after == 0 or after == len(states):
             end = states[0] if after == 0 else states[-1]
-            return np.array(end.positions, dtype=np.float64)
+            positions = np.array(end.positions, dtype=np.float64)
+            return JointState(end.names, positions, stamp_ns, end.velocities)
         low, high = states[after - 1], states[after]
         fraction = (stamp_ns - low.stamp_ns) / (high.stamp_ns - low.stamp_ns)
-        return low.positions + fraction * (high.positions - low.positions)
+        positions = low.positions + fraction * (high.positions - low.positions)
+        velocities = None
+        if low.velocities is not None and high.velocities is not None:
+            velocities = low.velocities + fraction * (high.velocities - low.velocities)
+        return JointState(low.names, positions, stamp_ns, velocities)

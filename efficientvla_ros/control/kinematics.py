@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree
@@ -78,6 +79,12 @@ class ArmKinematics:
         self._base_inverse = np.eye(4)
         if base_frame is not None:
             self._base_inverse = self._fixed_base(base_frame)
+
+    def copy(self) -> ArmKinematics:
+        """Returns the same arm for another thread; costs microseconds."""
+        twin = copy.copy(self)
+        twin._data = self._model.createData()
+        return twin
 
     def _read_joints(self) -> None:
         model = self._model

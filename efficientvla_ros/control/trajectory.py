@@ -48,16 +48,36 @@ class Trajectory:
             start, end, self.velocities[before], self.velocities[after], duration, fraction
         )
 
+    def sample_all(self, times_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns positions and velocities [times, joints] at many times, ns; as `sample`."""
+        times = self.times_ns
+        outside = (times_ns < times[0]) | (times_ns >= times[-1])
+        after = np.clip(np.searchsorted(times, times_ns, side='right'), 1, None)
+        after[outside] = min(1, len(times) - 1)
+        before = np.maximum(after - 1, 0)
+        duration = np.where(outside, 1.0, (times[after] - times[before]) * 1e-9)[:, None]
+        u = (times_ns - times[before])[:, None] * 1e-9 / duration
+        start, end = self.positions[before], self.positions[after]
+        if self.velocities is None:
+            positions, velocities = start + u * (end - start), (end - start) / duration
+        else:
+            ends = self.velocities[before], self.velocities[after]
+            positions, velocities = _cubic(start, end, *ends, duration, u)
+        positions[times_ns < times[0]] = self.positions[0]
+        positions[times_ns >= times[-1]] = self.positions[-1]
+        velocities[outside] = 0.0
+        return positions, velocities
+
 
 def _cubic(
     start: np.ndarray,
     end: np.ndarray,
     start_velocity: np.ndarray,
     end_velocity: np.ndarray,
-    duration: float,
-    u: float,
+    duration: float | np.ndarray,
+    u: float | np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Hermite cubic at fraction u of a segment: positions and velocities [joints]."""
+    """Hermite cubic at fraction u of a segment: positions and velocities [(times,) joints]."""
     slope = (end - start) / duration
     bend = 3.0 * slope - 2.0 * start_velocity - end_velocity
     twist = start_velocity + end_velocity - 2.0 * slope

@@ -41,6 +41,7 @@ class ChannelLog:
         self._missed: list[int] = []
         self._notes: list[str] = []
         self._newest: np.ndarray | None = None
+        self._changed: list[float] = []
 
     def add(self, report: TickReport) -> None:
         """Takes the report of a tick."""
@@ -49,6 +50,9 @@ class ChannelLog:
         if found is not None and self._kinds and found is not self._newest:
             self._audits.append([float(value) for value in found])
         self._newest = found
+        # So does what the choice exchanged.
+        if self._kinds and self._kinds[-1] == UPDATE and report.channels_changed is not None:
+            self._changed.append(report.channels_changed)
         self._kinds.append(tick_kind(report))
         self._ratios.append(float(report.channel_ratio))
         self._similarities.append(report.similarity)
@@ -61,8 +65,8 @@ class ChannelLog:
         """Returns all of it, ready for JSON; empty where ticks did and said nothing of channels.
 
         `kinds`, `ratios` and `similarities` by tick, `reasons` by update, `audits` (deviation
-        by action dimension), the number of updates `missed` since the first tick, and `notes` of
-        what changed by itself.
+        by action dimension), `changed` (share exchanged, by choice), the number of updates
+        `missed` since the first tick, and `notes` of what changed by itself.
         """
         if all(kind == WHOLE for kind in self._kinds) and not self._notes:
             return {}
@@ -72,6 +76,7 @@ class ChannelLog:
             'similarities': self._similarities,
             'reasons': self._reasons,
             'audits': self._audits,
+            'changed': self._changed,
             'missed': self._missed[-1] - self._missed[0],
             'notes': self._notes,
         }
@@ -88,8 +93,9 @@ def summarise_channels(
     Returns:
         `ticks` by kind; `update_rate`; `mean_ratio` of all ticks; `reasons` of updates;
         updates `missed`; `seconds` (percentiles) of each kind and of the mix; `audits`, and their
-        mean `audit_deviation` by action dimension (None without any); different `notes`. None
-        where ticks did and said nothing of channels.
+        mean `audit_deviation` by action dimension (None without any); `mean_changed`, the share
+        of what is kept that a choice exchanges (likewise); different `notes`. None where ticks
+        did and said nothing of channels.
     """
     logs = [(log, seconds) for log, seconds in parts if log]
     if not logs:
@@ -101,6 +107,7 @@ def summarise_channels(
         by_kind.setdefault(kind, []).append(value)
     counts = Counter(kinds)
     audits = [audit for log, _ in logs for audit in log['audits']]
+    changed = [share for log, _ in logs for share in log['changed']]
     return {
         'ticks': dict(counts),
         'update_rate': counts[UPDATE] / len(kinds),
@@ -111,5 +118,6 @@ def summarise_channels(
         | {MIX: percentiles(seconds)},
         'audits': len(audits),
         'audit_deviation': np.mean(audits, axis=0).tolist() if audits else None,
+        'mean_changed': float(np.mean(changed)) if changed else None,
         'notes': list(dict.fromkeys(note for log, _ in logs for note in log['notes'])),
     }

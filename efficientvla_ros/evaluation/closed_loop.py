@@ -10,16 +10,24 @@ from typing import Protocol
 
 import numpy as np
 
+from efficientvla_ros.control.config import ControlConfig
 from efficientvla_ros.control.kinematics import ArmKinematics
 from efficientvla_ros.control.pipeline import ChunkController
 from efficientvla_ros.control.reasons import HoldReason, Intervention
 from efficientvla_ros.evaluation.channel_log import ChannelLog
 from efficientvla_ros.evaluation.presets import work_done
 from efficientvla_ros.evaluation.settings import EvaluationSettings
-from efficientvla_ros.simulation.arm import ARM_JOINTS, GRIPPER_JOINT, TCP_FRAME, arm_urdf
+from efficientvla_ros.simulation.arm import (
+    ARM_JOINTS,
+    GRIPPER_JOINT,
+    MAX_JOINT_ACCELERATION,
+    TCP_FRAME,
+    arm_urdf,
+)
 from efficientvla_ros.simulation.camera import CameraOffset
 from efficientvla_ros.simulation.environment import PERIOD_NS, TabletopEnvironment
-from efficientvla_ros.simulation.tasks import SUCCESS, WRONG_OBJECT, Episode, sample_episode
+from efficientvla_ros.simulation.success import SUCCESS, WRONG_OBJECT
+from efficientvla_ros.simulation.tasks import Episode, sample_episode
 from efficientvla_ros.types import ActionChunk, JointCommand, Observation, TickReport
 
 
@@ -41,7 +49,7 @@ class EpisodeRow:
         instruction: the last instruction given.
         target: the object that it names.
         swapped: whether another object than the episode's own was asked for.
-        outcome: success, timeout, wrong_object or dropped.
+        outcome: success, or what went wrong, see `simulation.success`.
         ticks: control periods until the end.
         lifted_object: the object whose lift ended the episode, '' if none did.
         inferences: plans made.
@@ -71,7 +79,7 @@ class EpisodeRow:
 
     @property
     def success(self) -> bool:
-        """Whether the object that was asked for was lifted."""
+        """Whether what was asked for was done."""
         return self.outcome == SUCCESS
 
     @property
@@ -84,15 +92,20 @@ class EpisodeRow:
         return asdict(self)
 
 
-def make_controller() -> ChunkController:
-    """Returns the controller of the simulated arm, with the settings of the policy node."""
+def make_controller(execution: str = 'replan') -> ChunkController:
+    """Returns the controller of the simulated arm, with the settings of the policy node.
+
+    Args:
+        execution: how overlapping plans are executed.
+    """
     kinematics = ArmKinematics(arm_urdf(), ARM_JOINTS, TCP_FRAME)
-    return ChunkController(kinematics, gripper_joint=GRIPPER_JOINT)
+    config = ControlConfig(execution=execution, max_joint_acceleration=MAX_JOINT_ACCELERATION)
+    return ChunkController(kinematics, config, GRIPPER_JOINT)
 
 
 def episode_of(settings: EvaluationSettings, seed: int) -> Episode:
     """Returns the episode of a seed, seen by a camera turned in a direction of the seed's."""
-    episode = sample_episode(settings.task, seed)
+    episode = sample_episode(settings.task, seed, setting=settings.setting)
     if settings.camera_shift_px == 0.0:
         return episode
     angle = np.random.default_rng([seed, 7]).uniform(0.0, 2.0 * math.pi)
@@ -140,6 +153,8 @@ def run_episode(
     report, channels = TickReport(), ChannelLog()
     while environment.outcome is None:
         if swap_step is not None and environment.steps >= swap_step:
+            if environment.target != episode.distractors[0]:
+                controller.forget_plans()
             environment.set_target(episode.distractors[0])
         observation = environment.observe()
         chunk, report = policy.infer(observation)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from efficientvla_ros.evaluation.demo_comparison import draw_comparison
 from efficientvla_ros.evaluation.demo_summary import DemoSummary
 from efficientvla_ros.evaluation.statistics import wilson_interval
 from efficientvla_ros.types import InputError
@@ -16,7 +17,10 @@ GOOD, BAD, ACCENT, MUTED, INK = '#2f9e5b', '#d64545', '#3b6fd4', '#9aa3ad', '#22
 
 FRAMES_PER_STRIP = 6
 CHARTS_INCHES = 4.9
+TASKS_INCHES, COMPARISON_INCHES = 0.24, 1.45
 STRIP_INCHES = 2.35
+_HEAD_INCHES, _FEET_INCHES = 1.1, 0.62
+_LEFT, _RIGHT = 0.055, 0.95
 
 
 @dataclass(frozen=True)
@@ -57,23 +61,26 @@ def write_report(path: Path, summary: DemoSummary, strips: Sequence[FilmStrip] =
     matplotlib.use('Agg')
     from matplotlib.figure import Figure
 
-    height = CHARTS_INCHES + STRIP_INCHES * len(strips)
+    several_tasks = TASKS_INCHES if len(summary.by_task) > 1 else 0.0
+    comparison = COMPARISON_INCHES if summary.compared else 0.0
+    height = CHARTS_INCHES + several_tasks + comparison + STRIP_INCHES * len(strips)
     figure = Figure(figsize=(13, height), dpi=110, facecolor='white')
-    charts_bottom = 1 - (CHARTS_INCHES - 0.62) / height
     charts = figure.add_gridspec(
         1,
         3,
         width_ratios=[1.25, 1, 1],
-        left=0.055,
-        right=0.95,
+        left=_LEFT,
+        right=_RIGHT,
         wspace=0.26,
-        top=1 - 1.1 / height,
-        bottom=charts_bottom,
+        top=1 - (_HEAD_INCHES + several_tasks) / height,
+        bottom=1 - (CHARTS_INCHES + several_tasks - _FEET_INCHES) / height,
     )
     _draw_title(figure, summary)
     _draw_episodes(figure.add_subplot(charts[0, 0]), summary)
     _draw_stages(figure.add_subplot(charts[0, 1]), summary)
     _draw_timeline(figure.add_subplot(charts[0, 2]), summary)
+    if summary.compared:
+        _draw_presets(figure, summary, STRIP_INCHES * len(strips))
     for index, strip in enumerate(strips):
         bottom = STRIP_INCHES * (len(strips) - 1 - index) + 0.12
         box = (0.055, bottom / height, 0.93, (STRIP_INCHES - 0.36) / height)
@@ -82,6 +89,21 @@ def write_report(path: Path, summary: DemoSummary, strips: Sequence[FilmStrip] =
         figure.savefig(path)
     except OSError as error:
         raise InputError(f'report {path}: cannot be written ({error.strerror})') from error
+
+
+def _draw_presets(figure, summary: DemoSummary, above: float) -> None:
+    height = figure.get_figheight()
+    pair = figure.add_gridspec(
+        1,
+        2,
+        left=_LEFT + 0.05,  # names of presets are longer than numbers
+        right=_RIGHT,
+        wspace=0.26,
+        top=(above + COMPARISON_INCHES - 0.3) / height,
+        bottom=(above + 0.4) / height,
+    )
+    axes = [figure.add_subplot(pair[0, column]) for column in range(2)]
+    draw_comparison(*axes, summary.presets)
 
 
 def _draw_title(figure, summary: DemoSummary) -> None:
@@ -96,7 +118,7 @@ def _draw_title(figure, summary: DemoSummary) -> None:
     )
     detail = (
         f'task {settings.get("task")}, model {settings.get("model")}, '
-        f'preset {settings.get("preset", "dense")}, first seed {settings.get("seed")}'
+        f'{_presets_text(summary)}, first seed {settings.get("seed")}'
     )
     if summary.changed:
         detail += (
@@ -114,10 +136,20 @@ def _draw_title(figure, summary: DemoSummary) -> None:
         fontsize=10.5,
         color=BAD if summary.failure else '#555c64',
     )
+    counts = summary.by_task
+    if len(counts) > 1:
+        tasks = ', '.join(f'{task} {won} of {of}' for task, (won, of) in counts.items())
+        figure.text(0.055, 1 - 0.9 / height, tasks, fontsize=10.5, color='#555c64')
+
+
+def _presets_text(summary: DemoSummary) -> str:
+    if summary.compared:
+        return 'presets ' + ' and '.join(summary.compared)
+    return f'preset {summary.settings.get("preset", "dense")}'
 
 
 def _clean(axes, title: str) -> None:
-    axes.set_title(title, loc='left', fontsize=11, color=INK)
+    axes.set_title(title, loc='left', fontsize=11 if len(title) < 46 else 9, color=INK)
     for side in ('top', 'right'):
         axes.spines[side].set_visible(False)
     axes.tick_params(labelsize=9, colors='#555c64')
@@ -154,7 +186,8 @@ def _draw_episodes(axes, summary: DemoSummary) -> None:
                 fontsize=7,
                 color=BAD,
             )
-    axes.set_xticks(range(len(rows)), [str(row.episode + 1) for row in rows])
+    ticks = range(0, len(rows), 1 + len(rows) // 17)  # more labels would overlap
+    axes.set_xticks(ticks, [str(rows[tick].episode + 1) for tick in ticks])
     axes.set_xlabel('episode', fontsize=9)
     axes.set_ylabel('simulated time [s]', fontsize=9)
     axes.set_ylim(0, 1.28 * max(row.duration for row in rows) + 1e-3)
@@ -180,7 +213,7 @@ def _draw_episodes(axes, summary: DemoSummary) -> None:
 
 
 def _draw_stages(axes, summary: DemoSummary) -> None:
-    _clean(axes, 'inference by stage: p50 (bar), p95 (line)')
+    _clean(axes, f'{summary.measured or "inference"} by stage: p50 (bar), p95 (line)')
     if not summary.stages:
         _draw_absent(axes, 'not reported')
         return
@@ -212,11 +245,11 @@ def _draw_timeline(axes, summary: DemoSummary) -> None:
         _clean(axes, 'camera to command')
         _draw_absent(axes, 'not reported')
         return
-    _clean(
-        axes,
-        f'camera to command: p50 {latest.latency_p50 * 1e3:.0f} ms, '
-        f'p95 {latest.latency_p95 * 1e3:.0f} ms',
-    )
+    p50, p95 = latest.latency_p50 * 1e3, latest.latency_p95 * 1e3
+    figures = f'p50 {p50:.0f} ms, p95 {p95:.0f} ms'
+    if summary.measured:
+        figures = f'{p50:.0f} / {p95:.0f} ms ({summary.measured})'
+    _clean(axes, f'camera to command: {figures}')
     time = [sample.time for sample in summary.samples]
     axes.plot(
         time, [sample.latency_p50 * 1e3 for sample in summary.samples], color=ACCENT, label='p50'

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from efficientvla_ros.evaluation.demo_presets import PlanTimes, PresetFigures
 from efficientvla_ros.evaluation.provenance import provenance
 from efficientvla_ros.evaluation.statistics import wilson_interval
 from efficientvla_ros.types import InputError
@@ -25,14 +26,16 @@ class EpisodeRow:
         episode: running number, from 0.
         seed: seed of the scene.
         instruction: the last valid instruction; success is judged by it.
-        instruction_changed: the instruction named another object in mid-run.
+        instruction_changed: the instruction named another goal in mid-run.
         change_planned: the demo meant to change the instruction in this episode.
-        success: the object named by `instruction` was lifted.
-        outcome: 'success', 'timeout', 'wrong_object', 'dropped' or 'aborted'.
+        success: what `instruction` asks for was done.
+        outcome: 'success', 'aborted' or what went wrong, see `simulation.success`.
         lifted_object: name of the lifted object, '' when none was.
         steps: control periods that passed.
         duration: simulated seconds.
         first_instruction: what was asked for at the start.
+        task: the task of the scene.
+        preset: acceleration of the policy, '' where there is only one in the run.
     """
 
     episode: int
@@ -46,6 +49,8 @@ class EpisodeRow:
     steps: int
     duration: float
     first_instruction: str = ''
+    task: str = ''
+    preset: str = ''
 
     @property
     def asked(self) -> str:
@@ -53,6 +58,11 @@ class EpisodeRow:
         if self.instruction_changed:
             return f'{self.first_instruction} -> {self.instruction}'
         return self.instruction
+
+    @property
+    def title(self) -> str:
+        """The instruction in words, and the preset where there are several."""
+        return f'{self.asked} [{self.preset}]' if self.preset else self.asked
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,9 @@ class DemoSummary:
         callback_p95: 95th percentile of the duration of the policy node's callbacks, seconds.
         callback_max: the longest of them, seconds.
         children: name of a started process -> its measured figures.
+        compared: presets that are compared, () where there is only one.
+        plan_times: what a plan took under each of them.
+        measured: the one that `stages` and the newest of `samples` are of, '' for the only one.
     """
 
     settings: Mapping[str, object]
@@ -106,10 +119,13 @@ class DemoSummary:
     callback_p95: float = 0.0
     callback_max: float = 0.0
     children: dict[str, dict[str, float]] = field(default_factory=dict)
+    compared: tuple[str, ...] = ()
+    plan_times: PlanTimes = field(default_factory=PlanTimes)
+    measured: str = ''
 
     @property
     def successes(self) -> int:
-        """Episodes in which the object of the last valid instruction was lifted."""
+        """Episodes in which what the last valid instruction asks for was done."""
         return sum(row.success for row in self.episodes)
 
     @property
@@ -132,6 +148,41 @@ class DemoSummary:
         """The newest figures of the policy, or None."""
         return self.samples[-1] if self.samples else None
 
+    @property
+    def by_task(self) -> dict[str, tuple[int, int]]:
+        """Task -> successes and finished episodes, in the order in which the tasks came."""
+        counts: dict[str, tuple[int, int]] = {}
+        for row in self.episodes:
+            successes, episodes = counts.get(row.task, (0, 0))
+            counts[row.task] = successes + row.success, episodes + 1
+        return counts
+
+    @property
+    def presets(self) -> tuple[PresetFigures, ...]:
+        """What each compared preset has shown so far, () where there is only one."""
+        figures = []
+        for name in self.compared:
+            won = [row.success for row in self.episodes if row.preset == name]
+            median = self.plan_times.median(name)
+            figures.append(PresetFigures(name, len(won), sum(won), median))
+        return tuple(figures)
+
+    def _sections(self) -> dict:
+        """What only a run with several tasks or presets has."""
+        sections = {}
+        if len(self.by_task) > 1:
+            sections['tasks'] = {
+                task: {
+                    'episodes': episodes,
+                    'successes': successes,
+                    'success_interval_95': list(wilson_interval(successes, episodes)),
+                }
+                for task, (successes, episodes) in self.by_task.items()
+            }
+        if self.compared:
+            sections['presets'] = {preset.name: preset.as_dict() for preset in self.presets}
+        return sections
+
     def as_dict(self) -> dict:
         """The summary as JSON-ready data; latencies in milliseconds."""
         low, high = wilson_interval(self.successes, len(self.episodes))
@@ -145,12 +196,14 @@ class DemoSummary:
             'successes': self.successes,
             'success_rate': self.success_rate,
             'success_interval_95': [low, high],
+            **self._sections(),
             'instruction_changes': {
                 'planned': sum(row.change_planned for row in self.episodes),
                 'applied': self.changed,
                 'successes': self.changed_successes,
             },
             'latency_ms': {
+                **({'preset': self.measured} if self.measured else {}),
                 'camera_to_command_p50': latest.latency_p50 * 1e3 if latest else None,
                 'camera_to_command_p95': latest.latency_p95 * 1e3 if latest else None,
                 'stages': {

@@ -15,7 +15,7 @@ from efficientvla_ros.types import ActionChunk, Observation, TickReport
 
 
 class ExpertPolicy:
-    """Plans for the object that the instruction of the running episode names."""
+    """Plans for what the instruction of the running episode asks for."""
 
     model_name = 'expert'
     step_duration = CONTROL_PERIOD
@@ -30,7 +30,7 @@ class ExpertPolicy:
         """Plans from the true state at the observation."""
         start = time.perf_counter()
         actions = plan(
-            self._environment.table_state(), self._environment.target, horizon=self.horizon
+            self._environment.table_state(), self._environment.goal, horizon=self.horizon
         )
         self._sequence += 1
         chunk = ActionChunk(

@@ -45,6 +45,18 @@ def build_preset_report(
         InputError: `dense` is missing, the seeds differ, or the episodes of a preset ran by
             more than one plan.
     """
+    return {
+        'schema': SCHEMA,
+        **provenance(settings.device),
+        'settings': {**settings.episode_key(), 'seed': settings.seed,
+                     'episodes': settings.episodes},
+        'model_sha256': model_digest(settings.model),
+        'presets': preset_sections(rows, deviations),
+    }  # fmt: skip
+
+
+def preset_sections(rows: Rows, deviations: Sequence[dict] = ()) -> dict[str, dict[str, Any]]:
+    """Returns `presets` of a report (see `build_preset_report`); raises likewise."""
     if DENSE not in rows:
         raise InputError(f'there are no episodes of preset {DENSE!r} to compare with')
     ordered = {name: sorted(part, key=lambda row: row['seed']) for name, part in rows.items()}
@@ -66,14 +78,7 @@ def build_preset_report(
         )
         if deviations:
             section['deviation'] = summarise_deviation([found[name] for found in deviations])
-    return {
-        'schema': SCHEMA,
-        **provenance(settings.device),
-        'settings': {**settings.episode_key(), 'seed': settings.seed,
-                     'episodes': settings.episodes},
-        'model_sha256': model_digest(settings.model),
-        'presets': presets,
-    }  # fmt: skip
+    return presets
 
 
 def against(episodes: Sequence[dict], dense: Sequence[dict]) -> dict[str, Any]:

@@ -152,11 +152,15 @@ def markdown_table(reports: Sequence[dict]) -> str:
 def describe(settings: dict) -> str:
     """Returns in a few words what is special about the settings of a report."""
     words = [settings['task']]
+    if settings.get('setting', 'matching') != 'matching':
+        words.append(settings['setting'])
     if settings['swap_instruction']:
         after = settings['swap_step']
         words.append('instruction swapped' + (f' after {after} periods' if after else ''))
     if settings['camera_shift_px']:
         words.append(f'camera moved by {settings["camera_shift_px"]:g} px')
     words.append(f'execute {settings["execute_steps"]}')
+    if settings.get('execution', 'replan') != 'replan':
+        words.append(settings['execution'])
     words.append(f'latency {1e3 * settings["latency"]:g} ms')
     return ', '.join(words)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from efficientvla_ros.evaluation.channel_tables import channel_results_table
-from efficientvla_ros.evaluation.preset_tables import plan_notes
+from efficientvla_ros.evaluation.channel_log import MIX
+from efficientvla_ros.evaluation.channel_tables import channel_results_table, slot_table
+from efficientvla_ros.evaluation.preset_tables import milliseconds, plan_notes
 from efficientvla_ros.evaluation.report import describe
 
 EVALUATION, TIME = 'channels.json', 'benchmark_channels_cogact_mini.json'
@@ -44,10 +45,29 @@ def channels_section(evaluation: dict[str, Any], benchmark: dict[str, Any]) -> s
         for adaptive in _ADAPTIVE
         if (line := _verdict(evaluation, adaptive, percent))
     ]
+    parts += [line for percent in _PERCENTS if (line := _visible_cost(benchmark, percent))]
+    if 'slots' in benchmark:
+        parts.append(slot_table(benchmark['slots']).rstrip())
     parts += [f'* {note}' for note in plan_notes(evaluation)]
     parts.append(f'![Success over speed-up of channel presets]({PICTURE})')
     parts.append(f'![Similarity, updates and deviation in one episode]({EPISODE})')
     return '\n\n'.join(parts)
+
+
+def _visible_cost(benchmark: dict[str, Any], percent: int) -> str:
+    """Compares the slowest ticks with choices in the gaps with those without any choices."""
+    ticks = {}
+    for name in ('eap_gap', 'frozen'):
+        section = benchmark['presets'].get(f'{name}_{percent}', {})
+        if 'channels' not in section:
+            return ''
+        ticks[name] = section['channels']['seconds'][MIX]['p99']
+    return (
+        f'The visible cost of choosing at {percent} %: p99 of all ticks is '
+        f'{milliseconds(ticks["eap_gap"])} ms with choices in the gaps (`eap_gap_{percent}`), '
+        f'{milliseconds(ticks["frozen"])} ms without any (`frozen_{percent}`), '
+        f'{ticks["eap_gap"] / ticks["frozen"]:.2f} times as much.'
+    )
 
 
 def _verdict(evaluation: dict[str, Any], adaptive: str, percent: int) -> str:

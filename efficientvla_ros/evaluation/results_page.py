@@ -30,7 +30,7 @@ def render(folder: Path) -> str:
     evaluations = [_read(folder / name) for name in EVALUATIONS]
     benchmark, demo, soak = (_read(folder / name) for name in (BENCHMARK, DEMO, SOAK))
     parts = [
-        f'Measured on {_machine(evaluations[0])}, by the commands of this package; '
+        f'Measured on {machine_of(evaluations[0])}, by the commands of this package; '
         f'the reports lie in [docs/reports](docs/reports).',
         _closed_loop(evaluations, demo),
         _latency(benchmark),
@@ -138,21 +138,45 @@ def _latency(benchmark: dict) -> str:
 
 
 def _node(soak: dict) -> str:
-    latency, memory = soak['latency_ms'], soak['policy_memory']
+    settings, camera, ticks = soak['settings'], soak['settings']['camera'], soak['ticks']
+    callbacks, memory = soak['callbacks_ms'], soak['memory_mb']
     lines = [
-        f'The node in a run of {memory["seconds"] / 60:.0f} minutes with the simulator on the '
-        f'same machine ({soak["successes"]}/{soak["episodes"]} episodes):',
+        f'The node for {soak["duration_s"] / 60:.0f} minutes with a mock robot on the same '
+        f'machine (`efficientvla soak`): {camera["width"]}x{camera["height"]} '
+        f'{camera["encoding"]} at {camera["rate"]:g} Hz, joint states at '
+        f'{settings["joint_state_rate"]:g} Hz, '
+        f'{ticks["finished"]} inferences of `{settings["model"]}` at '
+        f'{ticks["finished"] / soak["duration_s"]:.1f} Hz. Percentiles are the medians over '
+        'windows of 256 inferences.',
         '',
         '| | |',
         '|---|---|',
-        f'| camera stamp to published command, p50 / p95 '
-        f'| {latency["camera_to_command_p50"]:.0f} / {latency["camera_to_command_p95"]:.0f} ms |',
+        f'| camera stamp to start of inference, p50 / p95 / p99 '
+        f'| {_quantiles(soak["camera_to_start"])} ms |',
+        f'| camera stamp to published command, p50 / p95 / p99 '
+        f'| {_quantiles(soak["camera_to_command"])} ms |',
         f'| callbacks of the node, p95 / longest '
-        f'| {latency["callback_p95"]:.2f} / {latency["longest_callback"]:.2f} ms |',
-        f'| resident memory, start / end | {memory["start_mb"]:.0f} / {memory["end_mb"]:.0f} MB |',
-        f'| growth of memory after the first minute | {memory["slope_mb_per_hour"]:.1f} MB/h |',
+        f'| {callbacks["p95"]:.2f} / {callbacks["longest"]:.2f} ms |',
+        f'| cores of the node, inference included | {soak["cores"]["policy node"]:.2f} |',
+        f'| cores that other programs kept busy meanwhile '
+        f'| {soak["cores_busy_in_all"] - sum(soak["cores"].values()):.2f} |',
+        f'| resident memory after the first minute / at the end '
+        f'| {memory["warm"]:.0f} / {memory["end"]:.0f} MB |',
+        f'| growth of memory after the first minute | {memory["slope_per_hour"]:+.1f} MB/h |',
+        f'| ticks missed because inference was late | {ticks["late"]} |',
+        f'| commands sent; plans without one | {soak["commands"]}; {ticks["failed"]} |',
+        f'| holds by the watchdog; by the last check of a command | {_holds(soak)} |',
     ]
     return '\n'.join(lines)
+
+
+def _holds(soak: dict) -> str:
+    rejected = soak['holds'].get('command_rejected', 0)
+    return f'{sum(soak["holds"].values()) - rejected}; {rejected}'
+
+
+def _quantiles(part: dict) -> str:
+    return ' / '.join(f'{part[name]:.1f}' for name in ('p50', 'p95', 'p99'))
 
 
 def _presets(evaluation: dict, benchmark: dict) -> str:
@@ -178,7 +202,8 @@ def _presets(evaluation: dict, benchmark: dict) -> str:
     return '\n\n'.join([head, joint_table(evaluation, benchmark), *notes, picture])
 
 
-def _machine(report: dict) -> str:
+def machine_of(report: dict) -> str:
+    """Returns what a report was measured on, and when."""
     hardware = report['hardware']
     return (
         f'{hardware["cores"]} cores of {hardware["cpu"]}, {hardware["memory_gb"]:.0f} GB, '

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 
+from efficientvla_ros.control.config import EXECUTIONS
 from efficientvla_ros.types import InputError
 
 EXPERT = 'expert'
@@ -31,6 +32,8 @@ class EvaluationSettings:
             direction is drawn from the seed.
         camera_size: side of the rendered image, pixels.
         profile: calibration profile of the model; None takes the one beside its weights.
+        execution: how overlapping plans are executed, one of `control.config.EXECUTIONS`.
+        setting: look and events of every episode: matching, variants or dynamic.
     """
 
     task: str = 'pick'
@@ -47,6 +50,8 @@ class EvaluationSettings:
     camera_shift_px: float = 0.0
     camera_size: int = 224
     profile: str | None = None
+    execution: str = 'replan'
+    setting: str = 'matching'
 
     def __post_init__(self) -> None:
         """Checks the values.
@@ -59,6 +64,7 @@ class EvaluationSettings:
         self._require('execute_steps', 1 <= self.execute_steps <= 64, '1 .. 64')
         self._require('latency', 0.0 <= self.latency <= 10.0, 'seconds in [0, 10]')
         self._require('swap_step', self.swap_step >= 0, 'at least 0')
+        self._require('execution', self.execution in EXECUTIONS, f'one of {EXECUTIONS}')
         shift = self.camera_shift_px
         self._require('camera_shift_px', math.isfinite(shift) and shift >= 0.0, 'at least 0')
 

@@ -18,7 +18,8 @@ EPISODE_TURN = 20
 EPISODE_SEED = 8_000_000
 """First seed of simulated episodes, far from those of recordings and evaluations."""
 
-_EXECUTE_STEPS = 3
+_EXECUTE_STEPS = 1
+"""A plan at every control period, as the released evaluation of CogACT does."""
 
 Turn = Sequence[np.ndarray]
 """Images uint8 [height, width, 3] of the timed ticks of a turn, in order."""

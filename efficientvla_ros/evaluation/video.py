@@ -10,10 +10,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from efficientvla_ros.evaluation.demo_presets import PresetFigures, speed_up
 from efficientvla_ros.types import InputError
 
 TITLE_HEIGHT = 44
 STATUS_HEIGHT = 36
+PRESETS_HEIGHT = 26
 MARGIN = 12
 
 _FONT = cv2.FONT_HERSHEY_DUPLEX
@@ -23,6 +25,8 @@ _DIM = (158, 164, 174)
 _CHANGED = (255, 190, 64)
 _GOOD = (92, 214, 122)
 _BAD = (255, 104, 94)
+
+_SPEED_UP_WIDTH, _COLUMN_GAP = 56, 10
 
 _TICKS_PER_SECOND = 1000
 _MAX_GAP_MS = 500
@@ -38,6 +42,8 @@ class Caption:
         outcome: '' while the episode runs, else 'success', 'timeout', ...
         latency: camera stamp to published command in seconds, NaN while unknown.
         changed: the instruction was changed during this episode.
+        presets: two that are compared, () for none; in all captions of a video or in no one.
+        active: name of the one in force.
     """
 
     instruction: str = ''
@@ -45,6 +51,8 @@ class Caption:
     outcome: str = ''
     latency: float = math.nan
     changed: bool = False
+    presets: tuple[PresetFigures, ...] = ()
+    active: str = ''
 
 
 def _ascii(text: str) -> str:
@@ -68,7 +76,7 @@ def _put(canvas: np.ndarray, text: str, x: int, y: int, width: int, scale: float
 
 
 def _put_right(canvas: np.ndarray, text: str, y: int, scale: float, color) -> int:
-    (length, _), _ = cv2.getTextSize(_ascii(text), _FONT, scale, 1)
+    length = _length(text, scale)
     x = max(MARGIN, canvas.shape[1] - MARGIN - length)
     return _put(canvas, text, x, y, canvas.shape[1] - MARGIN - x, scale, color)
 
@@ -84,7 +92,7 @@ def annotate(image: np.ndarray, caption: Caption) -> np.ndarray:
         uint8 [height + bars, width, 3], RGB; both sides even, as yuv420p needs.
     """
     height, width = image.shape[:2]
-    total = TITLE_HEIGHT + height + STATUS_HEIGHT
+    total = TITLE_HEIGHT + height + STATUS_HEIGHT + (PRESETS_HEIGHT if caption.presets else 0)
     canvas = np.empty((total + total % 2, width + width % 2, 3), np.uint8)
     canvas[:] = _BACKGROUND
     canvas[TITLE_HEIGHT : TITLE_HEIGHT + height, :width] = image
@@ -103,7 +111,39 @@ def annotate(image: np.ndarray, caption: Caption) -> np.ndarray:
         _put(canvas, label, MARGIN + used + 16, y, room - used, 0.55, color)
     if math.isfinite(caption.latency):
         _put_right(canvas, f'latency {caption.latency * 1e3:.0f} ms', y, 0.48, _DIM)
+    _put_presets(canvas, caption, y + PRESETS_HEIGHT)
     return canvas
+
+
+def _put_presets(canvas: np.ndarray, caption: Caption, y: int) -> None:
+    """Writes a column for each compared preset, and at the right how much faster the second is."""
+    if not caption.presets:
+        return
+    end = canvas.shape[1] - MARGIN - _SPEED_UP_WIDTH
+    texts = [preset.short for preset in caption.presets]
+    scale, lengths = _fitted(texts, end - MARGIN - _COLUMN_GAP)
+    x = MARGIN
+    for index, (preset, text) in enumerate(zip(caption.presets, texts, strict=True)):
+        color = _TEXT if preset.name == caption.active else _DIM
+        _put(canvas, text, x, y, min(lengths[index], end - x), scale, color)
+        # Columns stay where they are while figures grow, unless a name needs more.
+        column = MARGIN + (index + 1) * (end - MARGIN) // len(texts)
+        following = sum(lengths[index + 1 :])
+        x = max(x + lengths[index] + _COLUMN_GAP, min(column, end - following))
+    _put_right(canvas, speed_up(caption.presets), y, 0.48, _GOOD)
+
+
+def _length(text: str, scale: float) -> int:
+    return cv2.getTextSize(_ascii(text), _FONT, scale, 1)[0][0]
+
+
+def _fitted(texts: list[str], width: int) -> tuple[float, list[int]]:
+    """The largest scale that can be read at which texts fit side by side, and their lengths."""
+    for scale in np.arange(0.48, 0.33, -0.02).tolist():
+        lengths = [_length(text, scale) for text in texts]
+        if sum(lengths) <= width:
+            break
+    return scale, lengths
 
 
 class VideoWriter:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from functools import lru_cache
 from multiprocessing import get_context
 
 from efficientvla_ros.acceleration.presets import PRESETS
@@ -15,6 +16,9 @@ from efficientvla_ros.evaluation.presets import DENSE
 from efficientvla_ros.evaluation.settings import EXPERT, EvaluationSettings
 from efficientvla_ros.simulation.worker_process import follow_parent
 from efficientvla_ros.types import InputError
+
+Job = tuple[EvaluationSettings, str | None, int]
+"""Settings of an episode, preset (None for the policy as it is loaded), and seed."""
 
 
 class EpisodeRunner:
@@ -34,8 +38,7 @@ class EpisodeRunner:
         size = settings.camera_size
         self.environment = TabletopEnvironment(size, size, settings.task)
         self.policy = self._load_policy()
-        self.controller = make_controller()
-        self._warm: set[str] = set()
+        self.controller = make_controller(settings.execution)
 
     def _load_policy(self):
         settings = self._settings
@@ -44,20 +47,13 @@ class EpisodeRunner:
             from efficientvla_ros.evaluation.expert_policy import ExpertPolicy
 
             return ExpertPolicy(self.environment)
-        from efficientvla_ros.runtime.engine import load_engine
-
-        engine = load_engine(
+        return _engine(
             settings.model,
-            device=settings.device,
-            threads=1,
-            num_ddim_steps=settings.ddim_steps,
-            guidance=settings.guidance,
-            profile=settings.profile,
+            settings.device,
+            settings.ddim_steps,
+            settings.guidance,
+            settings.profile,
         )
-        # Channels that adapt remember earlier episodes as long as their plan is kept.
-        engine.plans_kept = len(PRESETS)
-        engine.warm_up()
-        return engine
 
     def run(self, seed: int, preset: str | None = None):
         """Runs the episode of a seed and returns its `EpisodeRow`.
@@ -78,9 +74,9 @@ class EpisodeRunner:
         from efficientvla_ros.evaluation.presets import apply_preset
 
         made_from = apply_preset(self.policy, preset)
-        if preset not in self._warm:
+        if (self.policy, preset) not in _warm:
             self.policy.warm_up()
-            self._warm.add(preset)
+            _warm.add((self.policy, preset))
         self.policy.reset()
         return made_from
 
@@ -125,6 +121,32 @@ class EpisodeRunner:
 
 
 _runners: dict[EvaluationSettings, EpisodeRunner] = {}
+_warm: set[tuple[object, str]] = set()
+
+
+@lru_cache
+def _engine(
+    model: str,
+    device: str,
+    ddim_steps: int | None,
+    guidance: float | None,
+    profile: str | None,
+):
+    """The policy of this process, which episodes of all tasks and settings share."""
+    from efficientvla_ros.runtime.engine import load_engine
+
+    engine = load_engine(
+        model,
+        device=device,
+        threads=1,
+        num_ddim_steps=ddim_steps,
+        guidance=guidance,
+        profile=profile,
+    )
+    # Channels that adapt remember earlier episodes as long as their plan is kept.
+    engine.plans_kept = len(PRESETS)
+    engine.warm_up()
+    return engine
 
 
 def _runner(settings: EvaluationSettings) -> EpisodeRunner:
@@ -135,7 +157,7 @@ def _runner(settings: EvaluationSettings) -> EpisodeRunner:
 
 
 def _run(settings: EvaluationSettings, preset: str | None, seed: int):
-    return preset, _runner(settings).run(seed, preset)
+    return settings, preset, _runner(settings).run(seed, preset)
 
 
 def _deviation(settings: EvaluationSettings, presets: tuple[str, ...], seed: int):
@@ -146,20 +168,17 @@ def _trace(settings: EvaluationSettings, preset: str, seed: int):
     return _runner(settings).trace(preset, seed)
 
 
-def run_episodes(
-    settings: EvaluationSettings, jobs: Sequence[tuple[str | None, int]], workers: int
-) -> Iterator:
-    """Runs episodes and yields (preset, row) as they end, in any order.
+def run_episodes(jobs: Sequence[Job], workers: int) -> Iterator:
+    """Runs episodes and yields (settings, preset, row) as they end, in any order.
 
     Args:
-        settings: of the evaluation.
-        jobs: preset (None for the policy as it is loaded) and seed of each episode.
+        jobs: the episodes.
         workers: number of processes.
 
     Raises:
         InputError: the model or the task cannot be used, or a process died.
     """
-    yield from _in_processes([(_run, settings, preset, seed) for preset, seed in jobs], workers)
+    yield from _in_processes([(_run, *job) for job in jobs], workers)
 
 
 def run_deviations(

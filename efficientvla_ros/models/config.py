@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -224,6 +224,14 @@ TABLETOP = CogACTConfig(
 )
 
 
+TABLETOP_SMALL = replace(
+    TABLETOP,
+    name='tabletop-small',
+    head=DiTConfig(width=96, depth=2, heads=3),
+)
+"""The policy of the six tasks, with CogACT's head window."""
+
+
 COGACT_MINI = CogACTConfig(
     name='cogact-mini',
     dino=ViTConfig(
@@ -266,6 +274,7 @@ CONFIGS: dict[str, CogACTConfig | OpenVLAConfig] = {
     config.name: config
     for config in (
         TABLETOP,
+        TABLETOP_SMALL,
         COGACT_MINI,
         _cogact('cogact-small', 384, 6, 4),
         _cogact('cogact-base', 768, 12, 12),

@@ -1,26 +1,21 @@
-"""Between ROS messages and the types of `efficientvla_ros.types`; stamps are ns of one clock."""
+"""From the types of `efficientvla_ros.types` to ROS messages; stamps are ns of one clock."""
 
 from __future__ import annotations
 
 import array
+from dataclasses import replace
 
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from geometry_msgs.msg import Pose
 from sensor_msgs.msg import Image
-from sensor_msgs.msg import JointState as JointStateMsg
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from efficientvla_ros.control.rotations import quaternion_from_matrix
 from efficientvla_ros.msg import ActionChunk as ActionChunkMsg
-from efficientvla_ros.types import ActionChunk, InputError, JointCommand, JointState
+from efficientvla_ros.types import ActionChunk, JointCommand
 
 _SECOND = 1_000_000_000
-
-
-def stamp_to_ns(stamp: Time) -> int:
-    """Returns a time message as ns."""
-    return stamp.sec * _SECOND + stamp.nanosec
 
 
 def stamp_from_ns(stamp_ns: int) -> Time:
@@ -48,29 +43,6 @@ def image_message(image: np.ndarray, stamp_ns: int, frame_id: str) -> Image:
     return message
 
 
-def joint_state(message: JointStateMsg, names: tuple[str, ...], stamp_ns: int) -> JointState:
-    """Picks the joints named out of a message, in the order of `names`.
-
-    Raises:
-        InputError: a joint is missing, or a position is missing or not finite.
-    """
-    found = {name: index for index, name in enumerate(message.name)}
-    missing = [name for name in names if name not in found]
-    if missing:
-        raise InputError(
-            f'joint_states: no joint {", ".join(missing)}, it has {", ".join(found) or "none"}'
-        )
-    if len(message.position) != len(message.name):
-        raise InputError(
-            f'joint_states: {len(message.position)} positions for {len(message.name)} joints, '
-            'expected one each'
-        )
-    positions = np.array([message.position[found[name]] for name in names], dtype=np.float64)
-    if not np.isfinite(positions).all():
-        raise InputError(f'joint_states: positions {positions.tolist()} are not finite')
-    return JointState(names, positions, stamp_ns)
-
-
 def joint_trajectory(command: JointCommand, frame_id: str) -> JointTrajectory:
     """Returns a command as a message; its stamp is the command's."""
     message = JointTrajectory(joint_names=list(command.names))
@@ -92,12 +64,11 @@ def joint_trajectory(command: JointCommand, frame_id: str) -> JointTrajectory:
 def columns(command: JointCommand, names: tuple[str, ...]) -> JointCommand:
     """Returns the part of a command that concerns the joints named."""
     indices = [command.names.index(name) for name in names]
-    return JointCommand(
-        names,
-        command.stamp_ns,
-        command.times,
-        command.positions[:, indices],
-        command.velocities[:, indices],
+    return replace(
+        command,
+        names=names,
+        positions=command.positions[:, indices],
+        velocities=command.velocities[:, indices],
     )
 
 

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import rclpy
+from rcl_interfaces.msg import SetParametersResult
+from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.logging import LoggingSeverity
+from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
@@ -20,6 +23,7 @@ from efficientvla_ros.evaluation.demo_summary import StageLatency
 from efficientvla_ros.msg import EpisodeResult, PolicyStatus
 from efficientvla_ros.ros import qos
 from efficientvla_ros.ros.commander import State
+from efficientvla_ros.ros.plan_changer import STAYS
 from efficientvla_ros.ros.transport import make_room_for_images
 
 
@@ -39,6 +43,9 @@ class PolicyView:
         callback_p95: 95th percentile of the duration of callbacks, s.
         callback_max: longest callback, s.
         memory: resident memory, bytes.
+        preset: acceleration preset in force.
+        plans: inferences finished since activation.
+        plan_p50: median duration of one inference since the preset is in force, s; 0 for none.
     """
 
     state: str
@@ -52,6 +59,9 @@ class PolicyView:
     callback_p95: float
     callback_max: float
     memory: int
+    preset: str
+    plans: int
+    plan_p50: float
 
     @property
     def active(self) -> bool:
@@ -81,11 +91,32 @@ class PolicyView:
             callback_p95=message.callback_p95,
             callback_max=message.callback_max,
             memory=message.memory,
+            preset=message.preset,
+            plans=message.ticks,
+            plan_p50=message.inference_p50,
         )
 
 
+def preset_outcome(wanted: str, result: SetParametersResult, policy: PolicyView) -> str | None:
+    """'' once a preset is in force, a line that says why it will not be, None while it is made.
+
+    Args:
+        wanted: name of the preset.
+        result: what the policy's parameter service answered.
+        policy: its newest status.
+    """
+    if not result.successful:
+        return f'the policy refused preset {wanted}: {result.reason}'
+    # The new plan is made while inference goes on by the old one: the status says when.
+    if policy.preset == wanted:
+        return ''
+    if policy.last_error.startswith(STAYS):
+        return f'the policy cannot use preset {wanted}: {policy.last_error}'
+    return None
+
+
 class DemoClient:
-    """Watches simulator and policy; starts episodes and changes instructions.
+    """Watches simulator and policy; starts episodes, changes instructions and presets.
 
     Not a thread: nothing arrives except in `spin`.
 
@@ -131,6 +162,7 @@ class DemoClient:
         subscribe(String, 'instruction', self._on_instruction, qos.latched())
         self._say = self._node.create_publisher(String, 'instruction', qos.newest())
         self._reset = self._node.create_client(Trigger, 'tabletop_sim_node/reset')
+        self._set = self._node.create_client(SetParameters, 'policy_node/set_parameters')
 
     def _on_image_message(self, message: Image) -> None:
         self.image_time = time.monotonic()
@@ -159,6 +191,11 @@ class DemoClient:
         """The simulator's services were discovered."""
         return self._reset.service_is_ready()
 
+    @property
+    def parameters_present(self) -> bool:
+        """The service that changes the policy's parameters was discovered."""
+        return self._set.service_is_ready()
+
     def ask_for_episode(self) -> None:
         """Asks the simulator for its next episode; `spin` until `episode_answer` is not None."""
         self.results.clear()
@@ -170,6 +207,19 @@ class DemoClient:
             return None
         response = self._request.result()
         return '' if response.success else f'the simulator said: {response.message}'
+
+    def ask_for_preset(self, name: str) -> None:
+        """Asks the policy, heard before, for a preset; `spin` until `preset_answer` answers."""
+        preset = Parameter('acceleration.preset', value=name).to_parameter_msg()
+        self._wanted = name
+        self._change = self._set.call_async(SetParameters.Request(parameters=[preset]))
+
+    def preset_answer(self) -> str | None:
+        """'' once the preset is in force, a line that says why not, None while waiting."""
+        if not self._change.done():
+            return None
+        (result,) = self._change.result().results
+        return preset_outcome(self._wanted, result, self.policy)
 
     def instruct(self, text: str) -> None:
         """Publishes an instruction for simulator and policy."""

@@ -7,7 +7,12 @@ from collections.abc import Callable
 
 
 class InferenceLoop:
-    """Runs ticks in a thread of its own, one at a time, when they are asked for."""
+    """Runs ticks in a thread of its own, one at a time, when they are asked for.
+
+    Attributes:
+        missed: requests since the start that found another one still waiting.
+        starved: requests since the start that found nothing new to work on.
+    """
 
     def __init__(self, tick: Callable[[], bool], on_error: Callable[[Exception], None]) -> None:
         """Sets up a loop that is not running.
@@ -22,15 +27,16 @@ class InferenceLoop:
         self._condition = threading.Condition()
         self._thread: threading.Thread | None = None
         self._stopping = False
-        self._due = False
+        self._due = self._asked = False
         self._hungry = False
         self._offers = 0
         self.missed = 0
+        self.starved = 0
 
     def start(self) -> None:
         """Starts the thread."""
-        self._stopping = self._due = self._hungry = False
-        self.missed = 0
+        self._stopping = self._due = self._hungry = self._asked = False
+        self.missed = self.starved = 0
         self._thread = threading.Thread(target=self._run, name='inference', daemon=True)
         self._thread.start()
 
@@ -53,7 +59,7 @@ class InferenceLoop:
         with self._condition:
             if self._due and not self._hungry:
                 self.missed += 1
-            self._due = True
+            self._due = self._asked = True
             self._hungry = False
             self._condition.notify_all()
 
@@ -74,6 +80,7 @@ class InferenceLoop:
                 if self._stopping:
                     return
                 self._due = False
+                asked, self._asked = self._asked, False
                 offers = self._offers
             worked = True
             try:
@@ -82,5 +89,6 @@ class InferenceLoop:
                 self._on_error(error)
             if not worked:
                 with self._condition:
+                    self.starved += asked  # once a request, however often it is tried again
                     self._due = True
                     self._hungry = offers == self._offers

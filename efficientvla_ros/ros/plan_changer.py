@@ -6,13 +6,16 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from efficientvla_ros.ros.acceleration_parameters import acceleration_config, use_plan
-from efficientvla_ros.ros.parameter_table import Settings
+from efficientvla_ros.ros.parameters.acceleration import acceleration_config, use_plan
+from efficientvla_ros.ros.parameters.table import Settings
 from efficientvla_ros.types import InputError
 
 if TYPE_CHECKING:
     from efficientvla_ros.acceleration.plan import ExecutionPlan
     from efficientvla_ros.runtime.engine import Engine
+
+STAYS = 'plan stays as it was'
+"""How the line begins that says that a plan could not be made."""
 
 
 class PlanChanger:
@@ -76,7 +79,7 @@ class PlanChanger:
             try:
                 self._on_plan(*use_plan(self._engine, settings))
             except Exception as error:  # out of memory, for example: the old plan goes on
-                self._on_error(f'plan stays as it was: {" ".join(str(error).split())[:300]}')
+                self._on_error(f'{STAYS}: {" ".join(str(error).split())[:300]}')
 
     def _next(self) -> Settings | None:
         with self._condition:

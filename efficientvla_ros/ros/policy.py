@@ -8,26 +8,28 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from efficientvla_ros.control.config import ControlConfig
+from efficientvla_ros.control.joint_limits import narrowed, outside
 from efficientvla_ros.control.reasons import HoldReason
 from efficientvla_ros.ros.commander import Commander, State
-from efficientvla_ros.ros.images import decode_compressed, decode_image
-from efficientvla_ros.ros.parameter_table import Settings
+from efficientvla_ros.ros.observation import ObservationBuilder
+from efficientvla_ros.ros.parameters.control_settings import control_config
+from efficientvla_ros.ros.parameters.safety import FROM_URDF, joint_limits
+from efficientvla_ros.ros.parameters.table import Settings
 from efficientvla_ros.types import (
     ActionChunk,
     InputError,
-    JointState,
-    Observation,
     TickReport,
 )
 
 if TYPE_CHECKING:
     from efficientvla_ros.control.pipeline import ChunkController
-    from efficientvla_ros.ros.inputs import Frame, Inputs
-    from efficientvla_ros.ros.status import Telemetry
+    from efficientvla_ros.ros.cameras.camera_sync import Frame
+    from efficientvla_ros.ros.ingest import Ingest
+    from efficientvla_ros.ros.reporting.status import Telemetry
     from efficientvla_ros.ros.token_image import TokenImage
     from efficientvla_ros.runtime.engine import Engine
 
+_OUT_OF_DATE_IN_A_ROW = 3
 _FAILURES = (HoldReason.NON_FINITE, HoldReason.BAD_CHUNK, HoldReason.INFERENCE_FAILED)
 
 
@@ -41,7 +43,13 @@ class _Hold(Exception):  # noqa: N818 - not an error: the way out of a tick that
 
 
 class Publisher(Protocol):
-    """Takes the plans."""
+    """Takes the plans.
+
+    Attributes:
+        busy: the arm is following a plan that a new one must not replace.
+    """
+
+    busy: bool
 
     def publish_chunk(self, chunk: ActionChunk) -> None:
         """Publishes a plan."""
@@ -53,7 +61,7 @@ class Policy:
     def __init__(
         self,
         engine: Engine,
-        inputs: Inputs,
+        inputs: Ingest,
         commander: Commander,
         publisher: Publisher,
         telemetry: Telemetry,
@@ -62,6 +70,7 @@ class Policy:
         debug: Callable[[str], None],
         token_image: TokenImage | None = None,
         note: Callable[[str], None] = lambda line: None,
+        absent: Callable[[], str] = lambda: '',
     ) -> None:
         """Sets up a policy.
 
@@ -76,6 +85,7 @@ class Policy:
             debug: takes tracebacks.
             token_image: shows the visual tokens to those who look; None shows nothing.
             note: takes lines about what the engine changed by itself.
+            absent: says in one line which controller is not there, '' when all are.
 
         Raises:
             InputError: the model wants another number of cameras.
@@ -89,6 +99,7 @@ class Policy:
             )
         self._engine = engine
         self._inputs = inputs
+        self._observations = ObservationBuilder(engine.camera_names, inputs.joints)
         self._commander = commander
         self._publisher = publisher
         self._telemetry = telemetry
@@ -97,23 +108,26 @@ class Policy:
         self._debug = debug
         self._token_image = token_image
         self._note = note
+        self._absent = absent
         self.reset()
         self._description: str | None = None
         self._description_fault = ''
         self._configured: Settings | None = None
         self._checked: tuple[str, Settings] | None = None
+        self._described_limits: tuple[np.ndarray, np.ndarray] | None = None
 
     def reset(self) -> None:
         """Forgets which image was used last, earlier ticks, and the failures in a row."""
         self._seen: tuple[int, str] | None = None
         self._starting_over = True
         self._failures = 0
+        self._out_of_date = 0
 
     def tick(self) -> bool:
         """Plans once and commands the arm, or holds it; False when there is no new image."""
         settings = self._settings()
         epoch = self._commander.epoch
-        if self._commander.latched:
+        if self._commander.latched or self._publisher.busy:
             return True
         try:
             return self._tick(settings, epoch)
@@ -139,16 +153,23 @@ class Policy:
         problem = self._inputs.image_problem(settings, self._clock())
         if problem is not None:
             raise _Hold(*problem)
-        frames = self._inputs.frames()
         instruction = self._inputs.instruction
-        if frames is None or instruction is None:
+        if instruction is None:
             return True  # forgotten between the two lines above: the next tick says so
+        # A new instruction, and the first tick, take the images that there are.
+        wait = self._seen is not None and self._seen[1] == instruction
+        frames = self._inputs.select(settings, wait)
+        if frames is None:
+            return False  # a camera is waited for
+        if isinstance(frames[0], HoldReason):
+            raise _Hold(*frames)
         self._check_instruction(instruction, settings)
         seen = (frames[0].number, instruction)
         if seen == self._seen:
             return False
         self._seen = seen
-        chunk = self._plan(frames, instruction)
+        self._inputs.used()
+        chunk = self._plan(frames, instruction, settings)
         self._command(chunk, settings, epoch)
         return True
 
@@ -167,29 +188,27 @@ class Policy:
             raise _Hold(HoldReason.BAD_INSTRUCTION, str(error)) from None
         self._checked = (instruction, settings)
 
-    def _plan(self, frames: tuple[Frame, ...], instruction: str) -> ActionChunk:
-        images = {}
-        for name, frame in zip(self._engine.camera_names, frames, strict=True):
-            packed = not hasattr(frame.message, 'encoding')
-            decode = decode_compressed if packed else decode_image
-            try:
-                images[name] = decode(frame.message, frame.camera)
-            except InputError as error:
-                self._telemetry.image_rejected()
-                raise _Hold(HoldReason.BAD_IMAGE, str(error)) from None
-        stamp_ns = frames[0].stamp_ns
-        observation = Observation(images, instruction, stamp_ns, self._joints_at(stamp_ns))
+    def _plan(
+        self, frames: tuple[Frame, ...], instruction: str, settings: Settings
+    ) -> ActionChunk:
+        try:
+            observation = self._observations.build(frames, instruction, settings)
+        except InputError as error:
+            self._telemetry.image_rejected()
+            raise _Hold(HoldReason.BAD_IMAGE, str(error)) from None
         if self._starting_over:
             self._starting_over = False
             self._engine.reset()
         shown = self._token_image is not None and self._token_image.wanted
         self._engine.report_tokens = shown
+        self._telemetry.inference_started((self._clock() - observation.stamp_ns) * 1e-9)
         chunk, report = self._engine.infer(observation)
-        self._telemetry.inference_done(report)
+        self._telemetry.inference_done(report, observation, chunk)
         for line in report.notes:
             self._note(line)
         if shown:
-            self._show_tokens(images[self._engine.camera_names[0]], report, frames[0])
+            image = observation.images[self._engine.camera_names[0]]
+            self._show_tokens(image, report, frames[0])
         return chunk
 
     def _show_tokens(self, image: np.ndarray, report: TickReport, frame: Frame) -> None:
@@ -207,13 +226,6 @@ class Policy:
                 frame_id=frame.message.header.frame_id,
             )
         )
-
-    def _joints_at(self, stamp_ns: int) -> JointState | None:
-        newest = self._inputs.joints.newest
-        positions = self._inputs.joints.at(stamp_ns)
-        if newest is None or positions is None or len(positions) != len(newest.names):
-            return None
-        return JointState(newest.names, positions, stamp_ns)
 
     def _command(self, chunk: ActionChunk, settings: Settings, epoch: int) -> None:
         """Anchors and publishes the chunk; commands the arm where everything needed is known."""
@@ -234,18 +246,27 @@ class Policy:
             raise _Hold(*self._description_problem())
         if joints is None:
             raise _Hold(HoldReason.NO_JOINT_STATE, 'no joint state near the time of the image')
+        kinematics = controller.kinematics
+        fault = outside(kinematics.joint_names, joints, kinematics.lower, kinematics.upper)
+        if fault:
+            raise _Hold(HoldReason.OUTSIDE_LIMITS, fault)
+        absent = '' if settings['safety.dry_run'] else self._absent()
+        if absent:
+            raise _Hold(HoldReason.NO_CONTROLLER, absent)
         self._execute(chunk, joints, epoch)
 
     def _execute(self, chunk: ActionChunk, joints: np.ndarray, epoch: int) -> None:
         result = self._commander.execute(chunk, joints, epoch)
         if result is None:
+            self._count_out_of_date()
             return
+        self._out_of_date = 0
         if result.command is None:
             self._telemetry.tick_failed(result.detail)
             self._count_failure(result.reason, result.detail)
             return
         self._failures = 0
-        self._telemetry.commanded((self._clock() - chunk.stamp_ns) * 1e-9)
+        self._telemetry.commanded(result.command, chunk, self._clock())
 
     def _controller(self, settings: Settings) -> ChunkController | None:
         """The controller for the newest robot description and settings; None without an arm."""
@@ -256,9 +277,20 @@ class Policy:
         controller = self._commander.controller
         if controller is not None and self._configured is not settings:
             controller.config = control_config(settings)
+            kinematics = controller.kinematics
+            kinematics.lower, kinematics.upper = self._limits(settings)
             self._commander.hold_duration = settings['safety.hold_duration']
         self._configured = settings
         return controller
+
+    def check(self, settings: Settings) -> None:
+        """Raises InputError for joint limits that the robot description does not allow."""
+        if self._commander.controller is not None:
+            self._limits(settings)
+
+    def _limits(self, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
+        joints = settings['control.joints']
+        return narrowed(joints, self._described_limits, joint_limits(settings), FROM_URDF)
 
     def _build_controller(self, text: str, settings: Settings) -> ChunkController | None:
         # pinocchio is imported only where it is used: starting the node stays quick.
@@ -273,6 +305,8 @@ class Policy:
                 settings['control.tcp_frame'],
                 settings['control.base_frame'],
             )
+            self._described_limits = kinematics.lower, kinematics.upper
+            kinematics.lower, kinematics.upper = self._limits(settings)
         except InputError as error:
             self._description_fault = str(error)
             return None
@@ -286,8 +320,21 @@ class Policy:
         return HoldReason.BAD_ROBOT_DESCRIPTION, self._description_fault
 
     def _held(self, reason: HoldReason, detail: str, epoch: int) -> None:
-        self._commander.hold(reason, detail, epoch)
+        if self._commander.hold(reason, detail, epoch):
+            self._out_of_date = 0
+        else:
+            self._count_out_of_date()
         self._count_failure(reason, detail)
+
+    def _count_out_of_date(self) -> None:
+        """Holds the arm when one plan after the other is overtaken by a new instruction."""
+        self._out_of_date += 1
+        if self._out_of_date >= _OUT_OF_DATE_IN_A_ROW:
+            detail = (
+                f'{self._out_of_date} plans in a row were for an instruction that had changed '
+                'before they were ready'
+            )
+            self._commander.hold(HoldReason.INSTRUCTION_CHANGING, detail)
 
     def _count_failure(self, reason: HoldReason, detail: str) -> None:
         if reason not in _FAILURES:
@@ -297,20 +344,3 @@ class Policy:
         if self._failures >= limit:
             text = f'{self._failures} inferences in a row gave no usable plan, newest: {detail}'
             self._commander.latch(State.ERROR, HoldReason.TOO_MANY_FAILURES, text)
-
-
-def control_config(settings: Settings) -> ControlConfig:
-    """Returns the limits of the controller that follow from the parameters."""
-    return ControlConfig(
-        execute_steps=settings['control.execute_steps'],
-        max_joint_velocity=settings['safety.max_joint_velocity'],
-        max_step_translation=settings['safety.max_step_translation'],
-        max_step_rotation=settings['safety.max_step_rotation'],
-        workspace_min=tuple(settings['safety.workspace_min']),
-        workspace_max=tuple(settings['safety.workspace_max']),
-        max_reach_error=settings['safety.max_reach_error'],
-        gripper_open=settings['gripper.open_value'],
-        gripper_closed=settings['gripper.close_value'],
-        gripper_threshold=settings['gripper.threshold'],
-        gripper_hysteresis=settings['gripper.hysteresis'],
-    )

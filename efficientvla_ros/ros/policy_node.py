@@ -1,7 +1,7 @@
 """Lifecycle node `policy_node`: camera images and an instruction in, arm commands out.
 
 configure loads the model, activate starts commanding, deactivate stops and holds the arm,
-cleanup frees the model. `~/stop` holds the arm until `~/reset`.
+cleanup frees the model. `~/stop`, or true on the topic `stop`, holds the arm until `~/reset`.
 """
 
 from __future__ import annotations
@@ -20,21 +20,23 @@ from rclpy.lifecycle import LifecycleNodeMixin, TransitionCallbackReturn
 from rclpy.node import Node
 from std_srvs.srv import Trigger
 
-from efficientvla_ros.ros.parameter_store import ParameterStore
-from efficientvla_ros.ros.parameters import TABLE
+from efficientvla_ros.ros.parameters.policy import TABLE
+from efficientvla_ros.ros.parameters.store import ParameterStore
 from efficientvla_ros.ros.process import run
 from efficientvla_ros.ros.reporter import Reporter
+from efficientvla_ros.ros.reporting.status import Telemetry
 from efficientvla_ros.ros.runner import PolicyRunner
-from efficientvla_ros.ros.status import Telemetry
+from efficientvla_ros.ros.stop_topic import StopTopic
 from efficientvla_ros.types import InputError
 
 if TYPE_CHECKING:
     from rclpy.lifecycle import LifecycleState
 
-    from efficientvla_ros.ros.parameter_table import Settings
+    from efficientvla_ros.ros.parameters.table import Settings
 
 _SUCCESS = TransitionCallbackReturn.SUCCESS
 _FAILURE = TransitionCallbackReturn.FAILURE
+_PRESSED = 'the topic stop is true'
 
 
 class PolicyNode(LifecycleNodeMixin, Node):
@@ -54,6 +56,7 @@ class PolicyNode(LifecycleNodeMixin, Node):
         self._services_group = ReentrantCallbackGroup()
         LifecycleNodeMixin.__init__(self, callback_group=self._services_group)
         self._transition = threading.Lock()
+        self.brief = False  # loading a model takes long
         self._runner: PolicyRunner | None = None
         self._store = ParameterStore(
             self,
@@ -63,11 +66,12 @@ class PolicyNode(LifecycleNodeMixin, Node):
             on_change=self._on_change,
         )
         for line in self._store.unknown:
-            self.get_logger().warning(line)
+            self.get_logger().error(f'{line}; the node refuses to be configured')
         self._telemetry = Telemetry()
         self._reporter = Reporter(
             self, self._telemetry, lambda: self._store.settings, lambda: self._runner
         )
+        self._stop_topic = StopTopic(self, self._on_stop_topic, self._services_group)
         for name, action in (('~/stop', self._on_stop), ('~/reset', self._on_reset)):
             self.create_service(Trigger, name, action, callback_group=self._services_group)
         if self._store.settings['autostart']:
@@ -81,7 +85,9 @@ class PolicyNode(LifecycleNodeMixin, Node):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Starts commanding."""
-        return self._guarded('activate', lambda: self._runner.start())
+        result = self._guarded('activate', lambda: self._runner.start())
+        self.brief = result == _SUCCESS
+        return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stops the policy, waits for the inference under way, then holds the arm."""
@@ -111,6 +117,7 @@ class PolicyNode(LifecycleNodeMixin, Node):
     def _guarded(self, name: str, action: Callable[[], None]) -> TransitionCallbackReturn:
         # rclpy swallows what a transition raises: it is told here, and the node stays usable.
         with self._transition:
+            self.brief = False
             try:
                 action()
             except InputError as error:
@@ -125,6 +132,8 @@ class PolicyNode(LifecycleNodeMixin, Node):
         return _FAILURE
 
     def _configure(self) -> None:
+        if self._store.unknown:
+            raise InputError('; '.join(self._store.unknown))
         model = self._store.settings['model.path']
         self.get_logger().info(f'loading model {model}')
         self._telemetry.clear()
@@ -132,6 +141,8 @@ class PolicyNode(LifecycleNodeMixin, Node):
             self, self._store, self._telemetry, lambda verdict: self._reporter.changed(verdict)
         )
         self._runner.settings_changed()  # what was set while the model was loaded
+        if self._stop_topic.pressed:
+            self._runner.hold_until_reset(_PRESSED)
         self.get_logger().info(f'model {model} is ready')
 
     def _tear_down(self) -> None:
@@ -155,15 +166,24 @@ class PolicyNode(LifecycleNodeMixin, Node):
         response.success = runner is not None
         response.message = 'not configured, nothing to stop'
         if runner is not None:
-            runner.hold_until_reset()
+            runner.hold_until_reset('~/stop was called')
             response.message = 'the arm is held until ~/reset'
         return response
 
+    def _on_stop_topic(self, pressed: bool) -> None:
+        runner = self._runner
+        if not pressed:
+            self.get_logger().info('the topic stop is false again; ~/reset ends the stop')
+        elif runner is not None:
+            runner.hold_until_reset(_PRESSED)
+
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         runner = self._runner
-        response.success = runner is not None
+        response.success = runner is not None and not self._stop_topic.pressed
         response.message = 'not configured, nothing to reset'
-        if runner is not None:
+        if self._stop_topic.pressed:
+            response.message = f'{_PRESSED}: release it first'
+        elif runner is not None:
             runner.reset()
             response.message = 'started over'
         return response

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import rclpy
 from rclpy.exceptions import InvalidHandle
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
@@ -21,7 +21,13 @@ _THREADS = 4  # a transition, the inputs, the timers and one service at a time
 
 
 class ClosableNode(Protocol):
-    """A node that can bring its robot to rest before the process ends."""
+    """A node that can bring its robot to rest before the process ends.
+
+    Attributes:
+        brief: whether no callback takes long at present, so that one thread is enough for all.
+    """
+
+    brief: bool
 
     def close(self) -> bool:
         """Ends everything in order; False when something cannot be ended in time."""
@@ -66,9 +72,8 @@ def _handler(stop: threading.Event) -> Callable[[int, object], None]:
 
 
 def _spin(node: Node, stop: threading.Event) -> None:
-    executor = MultiThreadedExecutor(num_threads=_THREADS)
-    executor.add_node(node)
-    thread = threading.Thread(target=_spin_executor, args=(executor, node, stop), daemon=True)
+    executors = _Executors(node)
+    thread = threading.Thread(target=_spin_executors, args=(executors, node, stop), daemon=True)
     thread.start()
     # The main thread only waits: Python runs signal handlers there, and this wait lets it.
     stop.wait()
@@ -77,15 +82,64 @@ def _spin(node: Node, stop: threading.Event) -> None:
         node.get_logger().info('a transition is still under way, leaving without its end')
         sys.stderr.flush()
         os._exit(0)
-    executor.shutdown(timeout_sec=2.0)
+    executors.shutdown()
     thread.join(timeout=2.0)
     node.destroy_node()
 
 
-def _spin_executor(executor: MultiThreadedExecutor, node: Node, stop: threading.Event) -> None:
-    while not stop.is_set() and executor.context.ok():
+class _Executors:
+    """A node's executor: one for callbacks of any length, and a cheap one while all are brief.
+
+    rclpy builds a wait set anew for each callback, which takes a third of a core with a camera
+    and joint states; its EventsExecutor takes a fifth of that, and has one thread.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._brief = _events_executor()
+        self._spent: Executor | None = None
+        self._current = _any_executor()
+        self._current.add_node(node)
+
+    def spin_once(self, timeout_sec: float) -> None:
+        if self._brief is not None and self._node.brief != (self._current is self._brief):
+            self._change()
+        self._current.spin_once(timeout_sec=timeout_sec)
+
+    def _change(self) -> None:
+        before = self._current
+        before.remove_node(self._node)
+        if before is self._brief:
+            # A new one: one that was used before goes on with the wait set that it had then.
+            self._current = _any_executor()
+            if self._spent is not None:
+                self._spent.shutdown(timeout_sec=2.0)
+        else:
+            # What it began, such as the answer to `activate`, it still brings to its end.
+            self._spent, self._current = before, self._brief
+        self._current.add_node(self._node)
+
+    def shutdown(self) -> None:
+        for executor in {self._current, self._brief, self._spent} - {None}:
+            executor.shutdown(timeout_sec=2.0)
+
+
+def _any_executor() -> Executor:
+    return MultiThreadedExecutor(num_threads=_THREADS)
+
+
+def _events_executor() -> Executor | None:
+    try:
+        from rclpy.experimental import EventsExecutor
+    except ImportError:  # Humble
+        return None
+    return EventsExecutor()
+
+
+def _spin_executors(executors: _Executors, node: Node, stop: threading.Event) -> None:
+    while not stop.is_set() and node.context.ok():
         try:
-            executor.spin_once(timeout_sec=1.0)
+            executors.spin_once(timeout_sec=0.5)
         except ExternalShutdownException:
             break
         except InvalidHandle:

@@ -16,9 +16,9 @@ from efficientvla_ros.control.reasons import HoldReason
 from efficientvla_ros.msg import PolicyStatus
 from efficientvla_ros.ros import qos
 from efficientvla_ros.ros.commander import State, Verdict
-from efficientvla_ros.ros.diagnostics import diagnostic_array
-from efficientvla_ros.ros.parameter_table import Settings
-from efficientvla_ros.ros.status import Telemetry
+from efficientvla_ros.ros.parameters.table import Settings
+from efficientvla_ros.ros.reporting.diagnostics import diagnostic_array
+from efficientvla_ros.ros.reporting.status import Telemetry, fill_guards, fill_settings
 from efficientvla_ros.ros.timing import timed
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Reporter:
         self._said: dict[tuple[HoldReason, str], float] = {}
         self._last = _UNCONFIGURED
         self._held_since = 0.0
+        self._diagnosed: PolicyStatus | None = None
         self._status = node.create_publisher(
             PolicyStatus, '~/status', qos.latched(), qos_overriding_options=qos.overridable()
         )
@@ -71,6 +72,7 @@ class Reporter:
     def changed(self, verdict: Verdict) -> None:
         """Logs and publishes what changed."""
         before, self._last = self._last, verdict
+        self._telemetry.changed(verdict, self._node.get_clock().now().nanoseconds)
         if verdict.reason not in _QUIET:
             self._telemetry.last_error = f'{verdict.reason.value}: {verdict.detail}'
         self._say(verdict, before)
@@ -110,32 +112,51 @@ class Reporter:
 
     def _every_second(self) -> None:
         status = self.publish()
+        settings = self._settings()
         runner = self._runner()
-        extra = {} if runner is None else {'ticks missed': runner.missed_ticks}
-        if runner is not None and runner.commander.controller is not None:
-            extra.update(runner.commander.controller.counters)
-        model = self._settings()
-        hardware = f'{model["model.path"]} on {model["model.device"]}'
+        commands = {} if runner is None else runner.outputs.diagnostics()
         name = self._node.get_fully_qualified_name()
-        self._diagnostics.publish(diagnostic_array(status, name, hardware, extra))
+        self._diagnostics.publish(
+            diagnostic_array(status, self._diagnosed, name, settings, commands)
+        )
+        self._diagnosed = status
 
     def publish(self) -> PolicyStatus:
         """Publishes the status and returns it."""
+        settings = self._settings()
         status = PolicyStatus()
         now = self._node.get_clock().now()
         status.header.stamp = now.to_msg()
-        status.header.frame_id = self._settings()['control.base_frame']
+        status.header.frame_id = settings['control.base_frame']
+        fill_settings(status, settings)
         runner = self._runner()
-        verdict, status.image_age = _UNCONFIGURED, -1.0
+        self._telemetry.fill(status, _UNCONFIGURED if runner is None else runner.commander.verdict)
         if runner is not None:
-            verdict = runner.commander.verdict
-            inputs = runner.inputs
-            status.instruction = (inputs.instruction or '')[:256]
-            status.images_received = inputs.images_received
-            status.image_age = inputs.image_age(now.nanoseconds)
-            status.commands_published = runner.commander.commands_sent
-        self._telemetry.fill(status, verdict)
-        if runner is not None:
-            status.preset = runner.plan_name
+            self._fill_runner(status, runner, settings, now.nanoseconds)
         self._status.publish(status)
+        log = self._telemetry.log
+        if log is not None:
+            log.status(status)
         return status
+
+    def _fill_runner(
+        self, status: PolicyStatus, runner: PolicyRunner, settings: Settings, now_ns: int
+    ) -> None:
+        inputs, commander = runner.inputs, runner.commander
+        status.instruction = inputs.instruction or ''
+        status.images_received = inputs.images_received
+        status.image_age = inputs.image_age(now_ns)
+        self._telemetry.fill_cameras(status, settings['cameras.names'], now_ns)
+        status.commands_published = commander.commands_sent
+        status.ticks_late = runner.missed_ticks
+        status.ticks_without_image = runner.starved_ticks
+        status.preset = runner.plan_name
+        engine = runner.engine
+        if engine is not None:  # else the model is being freed
+            status.tick_period = runner.period
+            status.visual_tokens_total = engine.config.num_patches
+            status.layers_total = engine.config.llm.layers
+            status.diffusion_steps_total = engine.num_ddim_steps
+        controller = commander.controller
+        counters = {} if controller is None else controller.counters
+        fill_guards(status, counters, commander.holds)

@@ -24,7 +24,7 @@ def main(args: list[str] | None = None) -> int:
     node = None
     try:
         # Loads MuJoCo, which says here if it cannot render on this machine.
-        from efficientvla_ros.ros.tabletop_sim import TabletopSimNode
+        from efficientvla_ros.ros.simulator.tabletop_sim import TabletopSimNode
 
         node = TabletopSimNode()
         executor = SingleThreadedExecutor()

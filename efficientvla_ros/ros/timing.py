@@ -67,9 +67,13 @@ class Rate:
         """Events per second, 0 while unknown."""
         with self._lock:
             times = list(self._times)
-        if len(times) < 2 or time.monotonic() - times[-1] > self._stale_after:
+        if len(times) < 2:
             return 0.0
-        return (len(times) - 1) / max(times[-1] - times[0], 1e-9)
+        interval = max(times[-1] - times[0], 1e-9) / (len(times) - 1)
+        # What takes long each time is slow, not stale.
+        if time.monotonic() - times[-1] > max(self._stale_after, 3.0 * interval):
+            return 0.0
+        return 1.0 / interval
 
 
 def timed(window: Window, callback: Callable[..., Result]) -> Callable[..., Result]:

@@ -167,6 +167,7 @@ class AdaptiveChannels:
             reason=reason if taps is not None else 'none',
             missed=self._missed,
             deviation=keeper.deviation,
+            changed=keeper.changed,
         )
         return report, taps, taken
 

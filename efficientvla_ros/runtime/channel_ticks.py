@@ -27,6 +27,7 @@ class ChannelReport:
         missed: ticks so far that ran by an old pattern, or dense for want of one, because a
             newer one was not ready in time.
         deviation: of the newest audit, by action dimension in its unit; None before the first.
+        changed: share of the slots' bytes that the newest pattern overwrote; None before.
     """
 
     ratio: float = 0.0
@@ -36,6 +37,7 @@ class ChannelReport:
     reason: str = 'none'
     missed: int = 0
     deviation: np.ndarray | None = None
+    changed: float | None = None
 
 
 class ChannelTick:

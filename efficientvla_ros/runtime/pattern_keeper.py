@@ -83,6 +83,8 @@ class PatternKeeper:
     Attributes:
         pruned: the compact layers that ticks run; None before the first pattern.
         deviation: of the newest audit, by action dimension in its unit, float64; None before.
+        changed: share of the slots' bytes that the newest pattern overwrote; None before the first
+            that follows another one of the same size.
         notes: lines to be told, oldest first.
         updates: patterns that were chosen and applied.
         bytes_written: into slots, by all updates.
@@ -115,6 +117,7 @@ class PatternKeeper:
             self._stream = torch.cuda.Stream(resources.device)
         self.pruned: PrunedLayers | None = None
         self.deviation: np.ndarray | None = None
+        self.changed: float | None = None
         self.notes: deque[str] = deque(maxlen=100)
         self.updates = self.bytes_written = self.rejected = 0
         self._rejected_before, self._rejecting = 0, False
@@ -198,12 +201,13 @@ class PatternKeeper:
     def _rewrite(
         self, pruned: PrunedLayers, pattern: ChannelPattern, job: UpdateJob, pause: Callable
     ) -> None:
-        deltas = pruned.deltas(pattern)
+        deltas, before = pruned.deltas(pattern), self.bytes_written
         for place, delta in enumerate(deltas):
             pause()
             with self._span('rewrite', job, layer=self._plan.layers[place], slots=len(delta)):
                 written = pruned.apply(place, delta, job.tick, self._finish)
             self.bytes_written += written
+        self.changed = (self.bytes_written - before) / pruned.num_bytes
 
     def _packed(self, pattern: ChannelPattern, tick: int, pause: Callable) -> PrunedLayers:
         packed = PrunedLayers(

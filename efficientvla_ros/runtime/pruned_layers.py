@@ -89,6 +89,11 @@ class PrunedLayers:
         """The tick that the oldest pattern among the layers was chosen from."""
         return min(self.made_at)
 
+    @property
+    def num_bytes(self) -> int:
+        """Size of all slots."""
+        return sum(layer.num_bytes for layer in self.layers)
+
     def take(self) -> Taken:
         """Takes the layers for one tick."""
         got = tuple(

@@ -65,6 +65,7 @@ def tick_report(
         update_reason=channels.reason,
         updates_missed=channels.missed,
         audit_deviation=channels.deviation,
+        channels_changed=channels.changed,
         notes=policy.channels.take_notes() + notes,
     )
 

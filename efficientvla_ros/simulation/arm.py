@@ -23,6 +23,9 @@ FINGER_OPEN = 0.045
 HOME_POSITIONS = (0.0, -0.15719202, 0.15861532, 0.0, 1.56937303, 0.0, FINGER_OPEN)
 """Joint positions [7]: the tool points straight down at (0.26, 0, 0.20) m, the gripper is open."""
 
+MAX_JOINT_ACCELERATION = 20.0
+"""Limit that commands of this arm keep to, rad/s^2."""
+
 TCP_OFFSET = (0.10, 0.0, 0.0)
 """Tool centre point in the gripper link, m: between the finger pads, 12 mm from their tips."""
 

@@ -30,6 +30,13 @@ class CameraOffset:
     roll: float = 0.0
     position: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
+    def plus(self, other: CameraOffset) -> CameraOffset:
+        """Returns the sum of two small displacements."""
+        position = tuple(a + b for a, b in zip(self.position, other.position))
+        return CameraOffset(
+            self.pan + other.pan, self.tilt + other.tilt, self.roll + other.roll, position
+        )
+
     @classmethod
     def from_pixels(cls, right: float, down: float, image_height: int = 112) -> CameraOffset:
         """Returns the rotation that moves the picture's content by so many pixels."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from efficientvla_ros.simulation.arm import FINGER_OPEN, JOINT_NAMES
+from efficientvla_ros.simulation.arm import JOINT_NAMES
 from efficientvla_ros.simulation.camera import CAMERA_NAME
 from efficientvla_ros.simulation.execution import STEP_NS, advance
-from efficientvla_ros.simulation.expert import TableState
+from efficientvla_ros.simulation.success import SuccessMonitor
+from efficientvla_ros.simulation.table_state import TableState
 from efficientvla_ros.simulation.tabletop import TabletopSim
 from efficientvla_ros.simulation.tasks import (
     CONTROL_PERIOD,
+    MATCHING,
     Episode,
-    SuccessMonitor,
-    instruction_for,
+    Goal,
     sample_episode,
 )
 from efficientvla_ros.simulation.trajectory_controller import JointTrajectoryController
@@ -34,18 +35,25 @@ class TabletopEnvironment:
     """
 
     def __init__(
-        self, camera_width: int = 224, camera_height: int = 224, task: str = 'pick'
+        self,
+        camera_width: int = 224,
+        camera_height: int = 224,
+        task: str = 'pick',
+        setting: str = MATCHING,
     ) -> None:
         """Builds the scene; an image side in pixels may be 16 .. 4096.
 
+        Task and setting are those of episodes that are given as a seed alone; an `Episode` may
+        be of any.
+
         Raises:
-            InputError: no such task, or a side out of range.
+            InputError: no such task or setting, or a side out of range.
         """
-        self.task = task
+        self.task, self.setting = task, setting
         self.sim = TabletopSim(camera_width, camera_height)
         self.controller = JointTrajectoryController(JOINT_NAMES)
         self.rejected = ''
-        self.start(sample_episode(task, 0))
+        self.start(sample_episode(task, 0, setting=setting))
 
     def start(self, episode: Episode) -> None:
         """Starts an episode without looking at it."""
@@ -60,7 +68,7 @@ class TabletopEnvironment:
     def reset(self, episode: int | Episode) -> Observation:
         """Starts an episode, given as a seed or in full, and looks at it."""
         if not isinstance(episode, Episode):
-            episode = sample_episode(self.task, episode)
+            episode = sample_episode(self.task, episode, setting=self.setting)
         self.start(episode)
         return self.observe()
 
@@ -112,7 +120,7 @@ class TabletopEnvironment:
             self.now_ns = advance(self.sim, self.controller, self.now_ns, stop_ns - self.now_ns)
             if self.now_ns >= self._next_look_ns:
                 self._next_look_ns += PERIOD_NS
-                self._monitor.update(self.sim.object_positions())
+                self._monitor.update(self.sim.object_positions(), self.sim.table_state())
 
     def _send(self, command: JointCommand) -> None:
         _, self.rejected = self.controller.accept(
@@ -128,19 +136,32 @@ class TabletopEnvironment:
         """Changes the instruction in mid-episode to another object on the table.
 
         Raises:
-            InputError: the object is not on the table.
+            InputError: the object is not on the table, or the task has no other target.
         """
         self._monitor.set_target(target)
 
+    def set_goal(self, goal: Goal) -> None:
+        """Changes the instruction in mid-episode to another goal, also of another task.
+
+        Raises:
+            InputError: the scene does not have what the goal names.
+        """
+        self._monitor.set_goal(goal)
+
+    @property
+    def goal(self) -> Goal:
+        """What the instruction asks for now."""
+        return self._monitor.goal
+
     @property
     def target(self) -> str:
-        """The object that the instruction names now."""
+        """The object that the instruction is about now, 'drawer' for the drawer."""
         return self._monitor.target
 
     @property
     def instruction(self) -> str:
         """The instruction of the running episode."""
-        return instruction_for(self.episode.task, self.target, self.episode.template)
+        return self.goal.instruction(self.episode.template)
 
     @property
     def outcome(self) -> str | None:
@@ -159,12 +180,7 @@ class TabletopEnvironment:
 
     def table_state(self) -> TableState:
         """Returns the ground truth that the expert plans from."""
-        positions = self.sim.object_positions()
-        return TableState(
-            tcp=self.sim.tcp_pose()[:3, 3],
-            opening=min(float(self.sim.joint_positions()[-1]), FINGER_OPEN),
-            objects={name: positions[name] for name in self.episode.objects},
-        )
+        return self.sim.table_state()
 
     def close(self) -> None:
         """Frees the renderer."""

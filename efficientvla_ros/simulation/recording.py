@@ -8,22 +8,29 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from efficientvla_ros.simulation.tasks import OBJECTS, TASKS
+from efficientvla_ros.simulation.dataset_card import RecordingSummary, summarise, write_card
+from efficientvla_ros.simulation.goals import TASKS, TEMPLATES, Goal, check_task
+from efficientvla_ros.simulation.objects import KEYPOINTS
+from efficientvla_ros.simulation.variation import MATCHING, check_setting
 from efficientvla_ros.simulation.worker_process import follow_parent
 from efficientvla_ros.types import InputError
 
 if TYPE_CHECKING:
     from efficientvla_ros.simulation.demonstrations import Actor, Disturbances
 
-FORMAT = 'efficientvla-demonstrations-1'
+FORMAT = 'efficientvla-demonstrations-2'
+FORMATS = ('efficientvla-demonstrations-1', FORMAT)
+"""Formats that can be read; the first has recordings of `pick` alone."""
+
 SETTINGS_FILE = 'recording.json'
 EPISODES_PER_SHARD = 100
 _SCATTERED_FRAMES = 3
@@ -41,6 +48,7 @@ class RecordingSettings:
         image_size: side of the square images, pixels.
         actor: name of the policy that makes part of the plans, '' where only the expert acts.
         scattered: short episodes, all from random poses.
+        setting: look and events of the episodes, see `variation`.
 
     Raises:
         InputError: a value out of range, named with what was expected.
@@ -52,11 +60,12 @@ class RecordingSettings:
     image_size: int = 224
     actor: str = ''
     scattered: bool = False
+    setting: str = MATCHING
 
     def __post_init__(self) -> None:
         """Checks the values."""
-        if self.task not in TASKS:
-            raise InputError(f'unknown task "{self.task}", expected one of: {", ".join(TASKS)}')
+        check_task(self.task)
+        check_setting(self.setting)
         if self.episodes < 1:
             raise InputError(f'episodes is {self.episodes}, expected at least 1')
         if self.seed < 0:
@@ -77,15 +86,6 @@ class RecordingSettings:
         for number, start in enumerate(range(0, self.episodes, EPISODES_PER_SHARD)):
             stop = min(start + EPISODES_PER_SHARD, self.episodes)
             yield number, range(self.seed + start, self.seed + stop)
-
-
-@dataclass(frozen=True)
-class RecordingSummary:
-    """What a folder of recordings holds."""
-
-    tried: int
-    kept: int
-    frames: int
 
 
 def shard_path(folder: Path, number: int) -> Path:
@@ -112,6 +112,29 @@ def read_frame(shard: dict[str, np.ndarray], index: int) -> np.ndarray:
     """Returns one image of a shard, uint8 [height, width, 3], RGB."""
     offsets = shard['frame_offsets']
     return decode_png(shard['frames'][offsets[index] : offsets[index + 1]])
+
+
+def frame_goals(shard: dict[str, np.ndarray], index: int, described: dict) -> list[Goal]:
+    """Returns what each plan of a frame is for, the goal that was carried out first.
+
+    Args:
+        shard: arrays of a shard; `object_ids`, and `tasks` and `references` where it has them.
+        index: of the frame.
+        described: content of the recording's `recording.json`.
+
+    Raises:
+        InputError: the shard names a task or object that there is none of.
+    """
+    objects = described['objects']
+    targets = [objects[i] for i in shard['object_ids'][index]]
+    if 'tasks' not in shard:
+        return [Goal(described['task'], name) for name in targets]
+    return [
+        Goal(described['tasks'][task], target, objects[reference] if reference >= 0 else '')
+        for task, target, reference in zip(
+            shard['tasks'][index], targets, shard['references'][index]
+        )
+    ]
 
 
 def write_shard(
@@ -178,6 +201,7 @@ def _start_worker(settings: RecordingSettings, make_actor, counter, stop) -> Non
         settings.image_size,
         settings.disturbances(),
         make_actor() if make_actor else None,
+        settings.setting,
     )
     # Where a policy acts, its failures are what is to be learnt; short episodes never succeed.
     keep_all = bool(settings.actor) or settings.scattered
@@ -236,6 +260,34 @@ def record(
             lambda done: progress(before + done),
             make_actor,
         )
+    write_card(folder)
+    return summarise(folder)
+
+
+def record_all(
+    settings: RecordingSettings,
+    folder: Path,
+    workers: int = 1,
+    progress: Callable[[str, int], None] = lambda task, done: None,
+    make_actor: Callable[[], Actor] | None = None,
+    tasks: Sequence[str] = TASKS,
+) -> RecordingSummary:
+    """Records several tasks, each into a folder of its name; otherwise as `record`.
+
+    Args:
+        settings: what to record of each task; its `task` does not matter.
+        folder: where the tasks' folders go.
+        workers: number of processes.
+        progress: called with task and number of its episodes done.
+        make_actor: see `record`.
+        tasks: which ones.
+    """
+    from functools import partial
+
+    for task in tasks:
+        record(replace(settings, task=task), folder / task, workers, partial(progress, task),
+               make_actor)  # fmt: skip
+    write_card(folder)
     return summarise(folder)
 
 
@@ -266,6 +318,10 @@ def _record_missing(
             progress(counter.value)
             for future in done:
                 future.result()
+    except BrokenProcessPool as error:
+        raise InputError(
+            'a worker process died (out of memory?), try fewer workers; what is recorded is kept'
+        ) from error
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
@@ -273,7 +329,13 @@ def _record_missing(
 
 def _prepare(settings: RecordingSettings, folder: Path) -> None:
     """Makes the folder, or checks that it belongs to the same recording."""
-    described = {'format': FORMAT, **asdict(settings), 'objects': list(OBJECTS)}
+    described = {
+        'format': FORMAT,
+        **asdict(settings),
+        'objects': list(KEYPOINTS),
+        'tasks': list(TASKS),
+        'templates': {task: list(wordings) for task, wordings in TEMPLATES.items()},
+    }
     path = folder / SETTINGS_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -298,14 +360,3 @@ def _episodes_tried(path: Path) -> int:
         return 0
     with np.load(path) as shard:
         return int(shard['tried'])
-
-
-def summarise(folder: Path) -> RecordingSummary:
-    """Counts what the shards of a folder hold."""
-    tried = kept = frames = 0
-    for path in sorted(folder.glob('shard_*.npz')):
-        with np.load(path) as shard:
-            tried += int(shard['tried'])
-            kept += len(shard['seeds'])
-            frames += len(shard['episode'])
-    return RecordingSummary(tried, kept, frames)

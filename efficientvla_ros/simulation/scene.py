@@ -4,42 +4,42 @@ from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass
 
 import numpy as np
 
 from efficientvla_ros.simulation.arm import OBJECT_BITS, TABLE_BITS, arm_mjcf
+from efficientvla_ros.simulation.cabinet import add_cabinet
 from efficientvla_ros.simulation.camera import CAMERA_NAME, VERTICAL_FOV, camera_pose
+from efficientvla_ros.simulation.objects import (
+    OBJECT_MODELS,
+    PICK_MODELS,
+    PLATE,
+    PLATE_HEIGHT,
+    PLATE_RADIUS,
+    ObjectModel,
+)
 
 TIMESTEP = 0.004
 """Physics step, s."""
 
 
-@dataclass(frozen=True)
-class ObjectModel:
-    """An object that can be picked: an upright cylinder, or a sphere where height is 0."""
-
-    radius: float
-    height: float
-    colour: tuple[float, float, float]
-    mass: float = 0.06
-
-    @property
-    def rest_height(self) -> float:
-        """Height of the centre above the table when the object stands, m."""
-        return self.height / 2 if self.height else self.radius
-
-
-OBJECT_MODELS = {
-    'red can': ObjectModel(0.026, 0.075, (0.86, 0.07, 0.07)),
-    'green can': ObjectModel(0.026, 0.075, (0.08, 0.58, 0.12)),
-    'blue can': ObjectModel(0.026, 0.075, (0.10, 0.16, 0.82)),
-    'orange': ObjectModel(0.029, 0.0, (1.0, 0.50, 0.02)),
-}
-"""Every object of the scene by the name that instructions use."""
-
 PARKING = (3.0, 0.0)
 """Where objects stand that an episode does not use: behind the camera, m."""
+
+CABINET_PARKING = (3.5, -1.0)
+"""Where the front of the cabinet stands while an episode does without it (x, y), m."""
+
+BARE, FURNISHED = 'bare', 'furnished'
+"""Scenes: the table with the objects of `pick`, and the one with all objects, plate, cabinet."""
+
+SCENE_OBJECTS = {BARE: tuple(PICK_MODELS), FURNISHED: (*OBJECT_MODELS, PLATE)}
+"""Free bodies of each scene."""
+
+# Objects stand on the plate with small feet: a point each, while a cylinder on a cylinder has
+# one contact in all and rocks.
+_PLATE_BITS = {'contype': '8', 'conaffinity': '6'}
+_FEET_BITS = {'contype': '0', 'conaffinity': '8'}
+_FOOT = 0.002
 
 _MAT = (0.31, 0.0, 0.17, 0.25)  # centre x, y and half extents of the mat, m
 
@@ -53,46 +53,92 @@ def body_name(name: str) -> str:
     return name.replace(' ', '_')
 
 
-def _add_object(world: ET.Element, name: str, model: ObjectModel, index: int) -> None:
-    place = (PARKING[0], PARKING[1] + 0.3 * index, model.rest_height)
+def _free_body(world: ET.Element, name: str, index: int, height: float) -> ET.Element:
+    place = (PARKING[0], PARKING[1] + 0.3 * index, height)
     body = ET.SubElement(world, 'body', name=body_name(name), pos=_text(place))
     ET.SubElement(body, 'freejoint', name=body_name(name))
+    return body
+
+
+def _add_object(world: ET.Element, name: str, model: ObjectModel, index: int, feet: bool) -> None:
+    body = _free_body(world, name, index, model.rest_height)
     common = {
         'rgba': _text((*model.colour, 1.0)),
         'mass': f'{model.mass:g}',
         'solref': '0.008 1',
         **OBJECT_BITS,
     }
-    if not model.height:
+    if model.height:
+        half = model.height / 2
+        size = (model.radius, model.radius, half) if model.box else (model.radius, half)
+        shape = {'type': 'box' if model.box else 'cylinder', 'size': _text(size)}
+        contact = {'condim': '4', 'friction': '1.2 0.02 0.001'}
+    else:
         # condim 6 adds rolling friction: an orange that was touched stops again.
+        shape = {'type': 'sphere', 'size': _text([model.radius])}
+        contact = {'condim': '6', 'friction': '1.2 0.02 0.004'}
+        if feet:
+            common['conaffinity'] = '15'
+    ET.SubElement(body, 'geom', **shape, **contact, **common)
+    for part in model.parts:
         ET.SubElement(
             body,
             'geom',
-            type='sphere',
-            size=_text([model.radius]),
-            condim='6',
-            friction='1.2 0.02 0.004',
-            **common,
+            type='cylinder' if len(part.size) == 2 else 'sphere',
+            size=_text(part.size),
+            pos=_text(part.offset),
+            rgba=_text((*part.colour, 1.0)),
+            mass='0',
+            contype='0',
+            conaffinity='0',
         )
-        return
-    half = model.height / 2
+    if feet and model.height:
+        _add_feet(body, model)
+
+
+def _add_feet(body: ET.Element, model: ObjectModel) -> None:
+    reach = 0.7 * model.radius
+    for x in (-reach, reach):
+        for y in (-reach, reach):
+            ET.SubElement(
+                body,
+                'geom',
+                type='sphere',
+                size=_text([_FOOT]),
+                pos=_text((x, y, _FOOT - model.height / 2)),
+                rgba='0 0 0 0',
+                mass='0',
+                condim='4',
+                friction='1.2 0.02 0.001',
+                **_FEET_BITS,
+            )
+
+
+def _add_plate(world: ET.Element, index: int) -> None:
+    body = _free_body(world, PLATE, index, PLATE_HEIGHT / 2)
+    half = PLATE_HEIGHT / 2
     ET.SubElement(
         body,
         'geom',
         type='cylinder',
-        size=_text((model.radius, half)),
+        size=_text((PLATE_RADIUS, half)),
+        rgba='0.16 0.52 0.66 1',
+        mass='0.25',
         condim='4',
         friction='1.2 0.02 0.001',
-        **common,
+        **_PLATE_BITS,
     )
-    for end in (-1, 1):
+    for radius, top, colour in (
+        (0.86, 0.0004, '0.97 0.97 0.99 1'),
+        (0.58, 0.0008, '0.82 0.88 0.92 1'),
+    ):
         ET.SubElement(
             body,
             'geom',
             type='cylinder',
-            size=_text((0.85 * model.radius, 0.001)),
-            pos=_text((0, 0, end * half)),
-            rgba='0.80 0.80 0.82 1',
+            size=_text((radius * PLATE_RADIUS, 0.0004)),
+            pos=_text((0, 0, half + top)),
+            rgba=colour,
             mass='0',
             contype='0',
             conaffinity='0',
@@ -157,8 +203,8 @@ def _add_camera(world: ET.Element) -> None:
     )
 
 
-def scene_mjcf(width: int, height: int) -> str:
-    """Returns the whole scene; width and height bound the off-screen images, pixels."""
+def scene_mjcf(width: int, height: int, scene: str = BARE) -> str:
+    """Returns a whole scene; width and height bound the off-screen images, pixels."""
     root = ET.fromstring(arm_mjcf())
     root.set('model', 'tabletop')
     ET.SubElement(
@@ -189,8 +235,13 @@ def scene_mjcf(width: int, height: int) -> str:
         specular='0.05 0.05 0.05',
     )
     _add_table(world)
-    for index, (name, model) in enumerate(OBJECT_MODELS.items()):
-        _add_object(world, name, model, index)
+    furnished = scene == FURNISHED
+    models = OBJECT_MODELS if furnished else PICK_MODELS
+    for index, (name, model) in enumerate(models.items()):
+        _add_object(world, name, model, index, furnished)
+    if furnished:
+        _add_plate(world, len(models))
+        add_cabinet(world, CABINET_PARKING)
     _add_camera(world)
     return ET.tostring(root, encoding='unicode')
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from efficientvla_ros.control.trajectory import Trajectory
+from efficientvla_ros.control.trajectory_follower import TrajectoryFollower
 
 _NS = 1_000_000_000
 
@@ -26,11 +26,11 @@ class JointTrajectoryController:
     def __init__(self, joint_names: Sequence[str]) -> None:
         """Sets up a controller of these joints; every message has to name all of them."""
         self.joint_names = tuple(joint_names)
-        self.reset(np.zeros(len(self.joint_names)), 0)
+        self._follower = TrajectoryFollower(np.zeros(len(self.joint_names)), 0)
 
     def reset(self, positions: np.ndarray, now_ns: int = 0) -> None:
         """Forgets the trajectory and holds at positions [joints], rad or m."""
-        self._trajectory = Trajectory.hold(positions, now_ns)
+        self._follower.hold(positions, now_ns)
 
     def accept(
         self,
@@ -56,7 +56,7 @@ class JointTrajectoryController:
         """
         times = np.asarray(times, dtype=np.float64)
         if times.size == 0:
-            self._trajectory = Trajectory.hold(self.sample(now_ns)[0], now_ns)
+            self._follower.hold(self.sample(now_ns)[0], now_ns)
             return True, ''
         positions = np.asarray(positions, dtype=np.float64)
         if velocities is not None:
@@ -68,38 +68,14 @@ class JointTrajectoryController:
             return False, reason
         start_ns = stamp_ns if stamp_ns != 0 else now_ns
         due_ns = start_ns + np.round(times * _NS).astype(np.int64)
-        remaining = due_ns >= now_ns
-        if not remaining.any():
-            late = (now_ns - int(due_ns[-1])) * 1e-9
-            return False, f'all {len(times)} points are in the past, the last by {late:.3f} s'
         columns = [list(names).index(name) for name in self.joint_names]
-        self._replace(
-            due_ns[remaining],
-            positions[remaining][:, columns],
-            None if velocities is None else velocities[remaining][:, columns],
-            now_ns,
-        )
-        return True, ''
-
-    def _replace(
-        self,
-        due_ns: np.ndarray,
-        positions: np.ndarray,
-        velocities: np.ndarray | None,
-        now_ns: int,
-    ) -> None:
-        """Goes from the current desired state through the points."""
-        if due_ns[0] > now_ns:
-            now_positions, now_velocities = self.sample(now_ns)
-            due_ns = np.concatenate([[now_ns], due_ns])
-            positions = np.vstack([now_positions, positions])
-            if velocities is not None:
-                velocities = np.vstack([now_velocities, velocities])
-        self._trajectory = Trajectory(due_ns, positions, velocities)
+        velocities = None if velocities is None else velocities[:, columns]
+        reason = self._follower.follow(due_ns, positions[:, columns], velocities, now_ns)
+        return not reason, reason
 
     def sample(self, now_ns: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns the desired positions [joints] and velocities [joints] at a time in ns."""
-        return self._trajectory.sample(now_ns)
+        return self._follower.sample(now_ns)
 
     def _names_fault(self, names: Sequence[str]) -> str:
         unknown = [name for name in names if name not in self.joint_names]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,13 +17,19 @@ import numpy as np
 
 from efficientvla_ros.models.images import resize_image
 from efficientvla_ros.models.statistics import ActionStatistics
+from efficientvla_ros.simulation.dataset_card import recording_folders
+from efficientvla_ros.simulation.goals import TASKS
+from efficientvla_ros.simulation.objects import KEYPOINTS
 from efficientvla_ros.types import InputError
 
 _STATISTICS_STEPS = 4
 _COLUMNS = {
     'plans': np.float32,
+    'tasks': np.int64,
     'object_ids': np.int64,
+    'references': np.int64,
     'object_pixels': np.float32,
+    'keypoints': np.float32,
     'gripper_pixel': np.float32,
     'episode': np.int64,
 }
@@ -51,22 +57,28 @@ class ImageStack:
 
 @dataclass(frozen=True)
 class Demonstrations:
-    """Frames of many episodes; three objects, hence three instructions, a frame.
+    """Frames of many episodes, also of several tasks; three instructions a frame.
 
     Attributes:
         images: uint8 [F, S, S, 3], RGB at the network's input size.
-        plans: float32 [F, 3, H, 7], the expert's physical actions for each object.
-        object_ids: int64 [F, 3], which object each plan is for.
-        object_pixels: float32 [F, 3, 2], x and y as fractions of the image; outside 0..1 where
-            the object is not in the picture.
+        plans: float32 [F, 3, H, 7], the expert's physical actions for each instruction.
+        tasks: int64 [F, 3], task of each instruction as index into `goals.TASKS`.
+        object_ids: int64 [F, 3], its target as index into `objects.KEYPOINTS`.
+        references: int64 [F, 3], where the target is to go, likewise; -1 for nowhere.
+        object_pixels: float32 [F, 3, 2], the target's x and y as fractions of the image; outside
+            0..1 where it is not in the picture.
+        keypoints: float32 [F, K, 2], the same for each of `objects.KEYPOINTS`; -1 where absent.
         gripper_pixel: float32 [F, 2], the same for the tool centre point.
         episode: int64 [F], running number of the episode.
     """
 
     images: ImageStack
     plans: np.ndarray
+    tasks: np.ndarray
     object_ids: np.ndarray
+    references: np.ndarray
     object_pixels: np.ndarray
+    keypoints: np.ndarray
     gripper_pixel: np.ndarray
     episode: np.ndarray
 
@@ -87,15 +99,22 @@ class Demonstrations:
 def load_demonstrations(folders: Sequence[Path], image_size: int, horizon: int) -> Demonstrations:
     """Reads recordings; resized frames are kept beside the shards for the next time.
 
+    A folder without shards stands for the recordings in it, as `record --task all` makes them.
+
     Raises:
         InputError: a folder has no shards, or its plans are shorter than `horizon`.
     """
-    parts = [_load_folder(folder, image_size, horizon) for folder in folders]
+    every = [path for folder in folders for path in _recordings_in(folder)]
+    parts = [_load_folder(folder, image_size, horizon) for folder in every]
     first_episodes = np.cumsum([0, *(part['episode'].max() + 1 for part in parts[:-1])])
     for part, first in zip(parts, first_episodes):
         part['episode'] += first
     columns = {name: np.concatenate([part[name] for part in parts]) for name in _COLUMNS}
     return Demonstrations(images=ImageStack([part['images'] for part in parts]), **columns)
+
+
+def _recordings_in(folder: Path) -> list[Path]:
+    return [folder] if any(folder.glob('*.npz')) else recording_folders(folder) or [folder]
 
 
 def _load_folder(folder: Path, image_size: int, horizon: int) -> dict[str, np.ndarray]:
@@ -108,8 +127,9 @@ def _load_folder(folder: Path, image_size: int, horizon: int) -> dict[str, np.nd
     episodes = 0
     for path in shards:
         with np.load(path) as shard:
+            columns = _columns(shard)
             for name, dtype in _COLUMNS.items():
-                parts[name].append(shard[name].astype(dtype))
+                parts[name].append(columns[name].astype(dtype))
             parts['episode'][-1] += episodes
             episodes += len(shard['seeds'])
     data = {name: np.concatenate(values) for name, values in parts.items()}
@@ -119,9 +139,23 @@ def _load_folder(folder: Path, image_size: int, horizon: int) -> dict[str, np.nd
         )
     data['plans'] = np.ascontiguousarray(data['plans'][:, :, :horizon])
     # An object that was thrown behind the camera has no pixel: it counts as out of the picture.
-    data['object_pixels'] = np.nan_to_num(data['object_pixels'], nan=-1.0)
+    for name in ('object_pixels', 'keypoints'):
+        data[name] = np.nan_to_num(data[name], nan=-1.0)
     data['images'] = _resized_frames(folder, shards, image_size, len(data['episode']))
     return data
+
+
+def _columns(shard: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The columns of a shard; those that recordings of the first format lack follow from it."""
+    columns = {name: shard[name] for name in _COLUMNS if name in shard}
+    ids = columns['object_ids']
+    if 'tasks' not in columns:
+        columns['tasks'] = np.full(ids.shape, TASKS.index('pick'))
+        columns['references'] = np.full(ids.shape, -1)
+        columns['keypoints'] = np.full((len(ids), len(KEYPOINTS), 2), np.nan, np.float32)
+        rows = np.arange(len(ids))[:, None]
+        columns['keypoints'][rows, ids] = columns['object_pixels']
+    return columns
 
 
 def _resized_frames(folder: Path, shards: list[Path], size: int, count: int) -> np.ndarray:

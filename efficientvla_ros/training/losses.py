@@ -15,6 +15,7 @@ from efficientvla_ros.training.heads import TrainingHeads
 from efficientvla_ros.training.packing import packed_cognition
 from efficientvla_ros.training.pruned import pruned_cognition
 from efficientvla_ros.training.settings import TrainSettings
+from efficientvla_ros.training.thinned import thinned
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,11 @@ class Batch:
         images: float32 [B, 3, S, S], augmented.
         texts: prompt ids without BOS [B, 3, T].
         actions: normalised plans [B, 3, H, A].
-        object_ids: [B, 3].
-        object_pixels: [B, 3, 2], fractions of the augmented image.
+        object_ids: [B, 3], targets of the instructions.
+        object_pixels: [B, 3, 2], of the targets, fractions of the augmented image.
         gripper_pixel: [B, 2].
+        keypoints: [B, K, 2], of everything that a picture can show; outside 0..1 where it is
+            absent or out of the picture, which is what `in_picture` says.
     """
 
     images: Tensor
@@ -36,6 +39,7 @@ class Batch:
     object_ids: Tensor
     object_pixels: Tensor
     gripper_pixel: Tensor
+    keypoints: Tensor
 
 
 def vision_loss(
@@ -60,17 +64,7 @@ def policy_loss(
     """Stage `policy`: the chunk regressed from the cognition feature, and where to look."""
     visual = model.visual_tokens(batch.images)
     keypoint, pixels = keypoint_loss(heads, visual, batch)
-    if rng.random() < settings.pruned_steps:
-        batch = one_instruction(batch, rng)
-        cognition = pruned_cognition(model, visual, batch.texts[:, 0], settings, rng).unsqueeze(1)
-    else:
-        cognition = packed_cognition(
-            model,
-            visual,
-            batch.texts,
-            _kept_tokens(visual, settings, rng),
-            _kept_layers(model, settings, rng),
-        )
+    batch, cognition = _cognition(model, visual, batch, settings, rng, settings.token_drop)
     chunk = chunk_error(heads.chunk(cognition), batch.actions)
     wanted = torch.cat(
         (batch.object_pixels, batch.gripper_pixel.unsqueeze(1).expand_as(batch.object_pixels)),
@@ -92,13 +86,7 @@ def head_loss(
     """Stage `head`: noise prediction on features of the frozen rest (DDPM, eq. 14)."""
     with torch.no_grad():
         visual = model.visual_tokens(batch.images)
-        if rng.random() < settings.pruned_steps:
-            batch = one_instruction(batch, rng)
-            texts = batch.texts[:, 0]
-            cognition = pruned_cognition(model, visual, texts, settings, rng).unsqueeze(1)
-        else:
-            layers = _kept_layers(model, settings, rng)
-            cognition = packed_cognition(model, visual, batch.texts, layers=layers)
+        batch, cognition = _cognition(model, visual, batch, settings, rng, token_drop=0.0)
     draws = settings.head_draws
     z = cognition.flatten(0, 1).repeat(draws, 1)
     actions = batch.actions.flatten(0, 1).repeat(draws, 1, 1)
@@ -117,6 +105,25 @@ def head_loss(
 LOSSES = {'vision': vision_loss, 'policy': policy_loss, 'head': head_loss}
 
 
+def _cognition(
+    model: CogACT,
+    visual: Tensor,
+    batch: Batch,
+    settings: TrainSettings,
+    rng: np.random.Generator,
+    token_drop: float,
+) -> tuple[Batch, Tensor]:
+    """Features [B, N, D] of the language model with parts left out, and the batch they are of."""
+    with thinned(model, settings, rng):
+        if rng.random() < settings.pruned_steps:
+            batch = one_instruction(batch, rng)
+            texts = batch.texts[:, 0]
+            return batch, pruned_cognition(model, visual, texts, settings, rng).unsqueeze(1)
+        kept = _kept_tokens(visual, token_drop, rng) if token_drop else None
+        layers = _kept_layers(model, settings, rng)
+        return batch, packed_cognition(model, visual, batch.texts, kept, layers)
+
+
 def one_instruction(batch: Batch, rng: np.random.Generator) -> Batch:
     """Keeps one random instruction for each image: all but the images become [B, 1, ...]."""
     count = batch.texts.shape[1]
@@ -133,16 +140,13 @@ def keypoint_loss(heads: TrainingHeads, visual: Tensor, batch: Batch) -> tuple[T
         The loss, and the mean distance as a fraction of the image.
     """
     position, logits = heads.keypoint(visual)
-    side, gripper = heads.keypoint.side, heads.keypoint.keypoints - 1
-    ids = torch.cat((batch.object_ids, batch.object_ids.new_full((len(visual), 1), gripper)), 1)
-    wanted = torch.cat((batch.object_pixels, batch.gripper_pixel.unsqueeze(1)), dim=1)
+    side = heads.keypoint.side
+    wanted = torch.cat((batch.keypoints, batch.gripper_pixel.unsqueeze(1)), dim=1)
     visible = in_picture(wanted)
-    found = position.gather(1, ids.unsqueeze(-1).expand(-1, -1, 2))
-    mean = masked_mean((found - wanted).abs().mean(-1), visible)
+    mean = masked_mean((position - wanted).abs().mean(-1), visible)
     cell = (wanted.clamp(0, 0.999) * side).long()
     patch = cell[..., 1] * side + cell[..., 0]
-    scores = logits.gather(1, ids.unsqueeze(-1).expand(-1, -1, logits.shape[-1]))
-    entropy = F.cross_entropy(scores.flatten(0, 1), patch.flatten(), reduction='none')
+    entropy = F.cross_entropy(logits.flatten(0, 1), patch.flatten(), reduction='none')
     entropy = masked_mean(entropy.view_as(visible), visible)
     return mean * side + 0.1 * entropy, mean.detach()
 
@@ -173,11 +177,9 @@ def _kept_layers(model: CogACT, settings: TrainSettings, rng: np.random.Generato
     return np.flatnonzero(draws).tolist()
 
 
-def _kept_tokens(
-    visual: Tensor, settings: TrainSettings, rng: np.random.Generator
-) -> Tensor | None:
+def _kept_tokens(visual: Tensor, largest: float, rng: np.random.Generator) -> Tensor | None:
     batch, patches, _ = visual.shape
-    dropped = int(rng.uniform(0, settings.token_drop) * patches)
+    dropped = int(rng.uniform(0, largest) * patches)
     if rng.random() < 0.5 or not dropped:
         return None
     order = torch.rand(batch, patches, generator=_torch_generator(rng)).argsort(dim=1)

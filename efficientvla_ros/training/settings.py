@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from efficientvla_ros.training.optimizer import OPTIMIZERS
 from efficientvla_ros.types import InputError
 
 STAGES = ('vision', 'policy', 'head')
@@ -45,9 +46,15 @@ class TrainSettings:
             runs as an accelerated policy runs it, see `training.pruned`.
         pruned_layers: most decoder layers left out in such a step.
         pruned_tokens: smallest and largest part of the visual tokens kept in such a step.
+        thinned_steps: part of the steps in stages `policy` and `head` in which the language model
+            runs with fewer channels and heads, see `training.thinned`; independent of the above.
+        thinned_ratios: smallest and largest part of the channels left out in such a step.
+        new_heads_steps: steps at the start of stage `policy` in which only training-only parts
+            learn; for runs that start from a checkpoint, which has none of them.
         head_draws: noise draws for each feature in a step of stage `head`.
         condition_drop: part of the draws made without the condition (for guidance).
         ema: decay of the averaged weights that are exported.
+        optimizer: `adamw`, or `muon` for the matrices of the networks, see `training.optimizer`.
     """
 
     vision: StageSettings = field(default=StageSettings(400, 32, 1e-3))
@@ -59,9 +66,13 @@ class TrainSettings:
     pruned_steps: float = 0.0
     pruned_layers: int = 5
     pruned_tokens: tuple[float, float] = (0.15, 0.6)
+    thinned_steps: float = 0.0
+    thinned_ratios: tuple[float, float] = (0.1, 0.5)
+    new_heads_steps: int = 200
     head_draws: int = 8
     condition_drop: float = 0.1
     ema: float = 0.998
+    optimizer: str = 'adamw'
 
     def stage(self, name: str) -> StageSettings:
         """Returns the settings of a stage in `STAGES`."""
@@ -76,12 +87,15 @@ class TrainSettings:
         """Builds settings from `to_dict`'s output; missing keys keep their defaults.
 
         Raises:
-            InputError: a key is unknown.
+            InputError: a key or the optimiser is unknown.
         """
         unknown = set(values) - {item.name for item in fields(cls)}
         if unknown:
             raise InputError(f'training settings have unknown keys: {", ".join(sorted(unknown))}')
         stages = {name: StageSettings(**values[name]) for name in STAGES if name in values}
+        kind = values.get('optimizer', OPTIMIZERS[0])
+        if kind not in OPTIMIZERS:
+            raise InputError(f'optimizer is {kind!r}, expected one of {", ".join(OPTIMIZERS)}')
         # JSON has no tuples.
         rest = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**{**rest, **stages})

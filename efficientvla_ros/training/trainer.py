@@ -12,25 +12,32 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from efficientvla_ros.models.checkpoint import save_checkpoint
+from efficientvla_ros.models.checkpoint import load_checkpoint, save_checkpoint
 from efficientvla_ros.models.cogact import CogACT
 from efficientvla_ros.models.config import CogACTConfig
 from efficientvla_ros.models.random_weights import init_weights
+from efficientvla_ros.models.sources import CONFIG_FILE
 from efficientvla_ros.models.statistics import ActionStatistics
 from efficientvla_ros.models.tokenizer import WordTokenizer
-from efficientvla_ros.simulation.tasks import OBJECTS
+from efficientvla_ros.simulation.objects import KEYPOINTS
 from efficientvla_ros.training.batches import BatchSource, suite_words
 from efficientvla_ros.training.dataset import Demonstrations
+from efficientvla_ros.training.growth import fits, grow_layers
 from efficientvla_ros.training.heads import TrainingHeads
 from efficientvla_ros.training.losses import LOSSES
+from efficientvla_ros.training.optimizer import Optimizer
 from efficientvla_ros.training.settings import STAGES, TrainSettings, learning_rate
 from efficientvla_ros.training.validation import validate
 from efficientvla_ros.types import InputError
 
 STATE_FILE = 'state.pt'
 METRICS_FILE = 'metrics.jsonl'
+HEADS_FILE = 'training_heads.safetensors'
+
+_HEAD = 'action_model.'
 
 Progress = Callable[[str, int, int, dict[str, float]], None]
 """Called with stage, steps done, steps in all, and the latest averages."""
@@ -61,37 +68,40 @@ class Trainer:
             rank: number of this process.
             world: number of processes.
             start: folder of another run, whose averaged weights are trained further, from stage
-                `policy` on; None starts from random weights.
+                `policy` on, or of an embedded checkpoint, which has no training-only parts: they
+                learn alone at first (`TrainSettings.new_heads_steps`). It may have fewer decoder
+                layers and another action head. None starts from random weights.
         """
         self.config, self.settings, self.folder = config, settings, folder
         self.device, self.rank, self.world = torch.device(device), rank, world
         self.tokenizer = WordTokenizer(suite_words())
-        state = self._read_state(folder) or self._read_state(start)
-        # Further training keeps the units that the weights were trained in.
-        self.statistics = (
-            ActionStatistics.from_json({'': {'action': state['statistics']}})
-            if state
-            else data.statistics()
-        )
         side = config.image_size // config.patch_size
         # Same seed in every process: data parallelism needs equal weights to begin with.
         torch.manual_seed(settings.seed)
         self.model = init_weights(CogACT(config), settings.seed).to(self.device)
         self.heads = TrainingHeads(
-            config.llm.width, len(OBJECTS), side, config.head.horizon, config.head.action_dim
+            config.llm.width, len(KEYPOINTS), side, config.head.horizon, config.head.action_dim
         ).to(self.device)
         self.average, self._average_heads = (
             copy.deepcopy(part).requires_grad_(False) for part in (self.model, self.heads)
+        )
+        resumed = self._read_state(folder)
+        state = resumed or (self._read_start(start) if start else None)
+        # Further training keeps the units that the weights were trained in.
+        self.statistics = (
+            ActionStatistics.from_json({'': {'action': state['statistics']}})
+            if state and state['statistics']
+            else data.statistics()
         )
         train, held_out = data.split()
         source = (config, self.tokenizer, self.statistics, self.device)
         self._train = BatchSource(data, train, *source)
         self._held_out = BatchSource(data, held_out, *source)
-        self.stage, self.step = STAGES[0], 0
-        self._optimizer: torch.optim.Optimizer | None = None
-        self._saved_optimizer: dict[str, Any] | None = None
+        self.stage, self.step, self._new_heads = STAGES[0], 0, False
+        self._optimizer: Optimizer | None = None
+        self._saved_optimizer: list[dict[str, Any]] | None = None
         if state:
-            self._restore(state, fresh=not (folder / STATE_FILE).is_file())
+            self._restore(state, fresh=resumed is None)
 
     def run(
         self, progress: Progress | None = None, save_every: float = 60.0, validate_every: int = 500
@@ -108,6 +118,12 @@ class Trainer:
         entry = {'action': self.statistics.to_json()}
         save_checkpoint(folder, self.average, self.tokenizer, {self.config.name: entry}, dtype)
 
+    def export_state(self, folder: Path) -> None:
+        """Writes what another run starts from: the checkpoint and the training-only parts."""
+        self.export(folder)
+        heads = {k: v.half().contiguous() for k, v in self._average_heads.state_dict().items()}
+        save_file(heads, folder / HEADS_FILE)
+
     def save(self) -> None:
         """Writes the state, so that a broken-off run goes on where it was."""
         if self.rank:
@@ -121,25 +137,67 @@ class Trainer:
             'average': self.average.state_dict(),
             'average_heads': self._average_heads.state_dict(),
             'statistics': self.statistics.to_json(),
-            'optimizer': self._optimizer.state_dict() if self._optimizer else None,
+            'new_heads': self._new_heads,
+            'optimizer': self._optimizer.state() if self._optimizer else None,
         }
         partial = self.folder / (STATE_FILE + '.tmp')
         torch.save(state, partial)
         partial.replace(self.folder / STATE_FILE)
 
-    def _read_state(self, folder: Path | None) -> dict[str, Any] | None:
-        if folder is None:
-            return None
+    def _read_state(self, folder: Path) -> dict[str, Any] | None:
         path = folder / STATE_FILE
-        if path.is_file():
-            return torch.load(path, map_location=self.device, weights_only=True)
-        if folder != self.folder:
-            raise InputError(f'{path} does not exist, expected the state of a training run')
-        return None
+        if not path.is_file():
+            return None
+        return torch.load(path, map_location=self.device, weights_only=True)
+
+    def _read_start(self, folder: Path) -> dict[str, Any]:
+        """What another run or a checkpoint gives to this one.
+
+        The language model grows to this policy's depth. An action head and training-only parts of
+        other sizes are not taken over, nor are the units of actions if both are not.
+        """
+        state = self._read_state(folder) or self._read_checkpoint(folder)
+        weights = grow_layers(state['average'], self.config.llm.layers)
+        head_fits = fits(self.model.action_model, weights, _HEAD)
+        if not head_fits:
+            own = self.model.action_model.state_dict()
+            weights = {k: value for k, value in weights.items() if not k.startswith(_HEAD)}
+            weights |= {_HEAD + name: value for name, value in own.items()}
+        if not fits(self.model, weights):
+            raise InputError(
+                f'the model in {folder} differs from {self.config.name} in more than the number '
+                'of decoder layers and the action head'
+            )
+        heads = state['average_heads']
+        if heads is not None and not fits(self.heads, heads):
+            heads = None
+        return {
+            'average': weights,
+            'average_heads': heads,
+            'new_heads': heads is None,
+            'statistics': state['statistics'] if head_fits or heads is not None else None,
+        }
+
+    @staticmethod
+    def _read_checkpoint(folder: Path) -> dict[str, Any]:
+        if not (folder / CONFIG_FILE).is_file():
+            raise InputError(
+                f'{folder} has no {STATE_FILE} and no {CONFIG_FILE}, expected the folder of a '
+                'training run or of an embedded checkpoint'
+            )
+        checkpoint = load_checkpoint(str(folder))
+        heads = folder / HEADS_FILE
+        return {
+            'average': checkpoint.model.state_dict(),
+            'average_heads': load_file(heads) if heads.is_file() else None,
+            'statistics': checkpoint.statistics.to_json(),
+        }
 
     def _restore(self, state: dict[str, Any], fresh: bool) -> None:
         self.average.load_state_dict(state['average'])
-        self._average_heads.load_state_dict(state['average_heads'])
+        self._new_heads = state['new_heads']
+        if state['average_heads'] is not None:
+            self._average_heads.load_state_dict(state['average_heads'])
         if fresh:
             self._begin('policy')
             self._take_averages()
@@ -178,40 +236,39 @@ class Trainer:
                     saved = time.monotonic()
 
     def _one_step(self, parameters: list[nn.Parameter]) -> dict[str, Tensor]:
-        plan = self.settings.stage(self.stage)
+        settings, plan = self.settings, self.settings.stage(self.stage)
         rng = np.random.default_rng(
-            [self.settings.seed, STAGES.index(self.stage), self.step, self.rank]
+            [settings.seed, STAGES.index(self.stage), self.step, self.rank]
         )
         batch = self._train.draw(plan.batch, rng)
-        loss, values = LOSSES[self.stage](self.model, self.heads, batch, self.settings, rng)
+        loss, values = LOSSES[self.stage](self.model, self.heads, batch, settings, rng)
         loss.backward()
+        if self._new_heads and self.stage == 'policy' and self.step < settings.new_heads_steps:
+            self.model.zero_grad(set_to_none=False)
         self._share_gradients(parameters)
         norm = nn.utils.clip_grad_norm_(parameters, 1.0)
-        for group in self._optimizer.param_groups:
-            group['lr'] = learning_rate(plan, self.step)
         # A step with a broken gradient would end the run: leave it out and go on.
         if torch.isfinite(norm):
-            self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=False)
+            self._optimizer.step(learning_rate(plan, self.step))
+        self._optimizer.zero_grad()
         self._update_average()
         return {'loss': loss.detach(), **values}
 
     def _parameters(self) -> list[nn.Parameter]:
         # Always in the same order: a resumed optimiser finds its state by position.
         if self.stage == 'head':
-            parameters = list(self.model.action_model.parameters())
+            named = list(self.model.action_model.named_parameters())
         else:
-            model = self.model
-            parts = (model.vision_backbone, model.projector, model.llm_backbone, self.heads)
-            parameters = [parameter for part in parts for parameter in part.parameters()]
-        self._optimizer = torch.optim.AdamW(
-            parameters, betas=(0.9, 0.95), weight_decay=0.01, fused=True
-        )
+            policy = self.model.named_parameters()
+            named = [(name, part) for name, part in policy if not name.startswith(_HEAD)]
+            named += self.heads.named_parameters()
+        parameters = [parameter for _, parameter in named]
+        self._optimizer = Optimizer(self.settings.optimizer, named)
         for parameter in parameters:
             # Layers that a step leaves out still take part in the shared gradient.
             parameter.grad = torch.zeros_like(parameter)
         if self._saved_optimizer:
-            self._optimizer.load_state_dict(self._saved_optimizer)
+            self._optimizer.restore(self._saved_optimizer)
         return parameters
 
     def _share_gradients(self, parameters: list[nn.Parameter]) -> None:

@@ -9,11 +9,12 @@ from rosbags.typesys import Stores, get_typestore
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
-STRING = 'std_msgs/msg/String'
+STRING, JOINT_STATE = 'std_msgs/msg/String', 'sensor_msgs/msg/JointState'
 
 
-def header():
-    stamp = STORE.types['builtin_interfaces/msg/Time'](sec=0, nanosec=0)
+def header(stamp_ns: int = 0):
+    seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)
+    stamp = STORE.types['builtin_interfaces/msg/Time'](sec=seconds, nanosec=nanoseconds)
     return STORE.types['std_msgs/msg/Header'](stamp=stamp, frame_id='camera')
 
 
@@ -42,12 +43,38 @@ def text(value: str):
     return STORE.types[STRING](data=value)
 
 
-def write_bag(folder, messages, storage: StoragePlugin = StoragePlugin.SQLITE3) -> None:
-    """Messages: (time, topic, type, message)."""
+def picture(pixels: np.ndarray, stamp_ns: int):
+    """An rgb8 image of uint8 [height, width, 3]."""
+    height, width = pixels.shape[:2]
+    return STORE.types[IMAGE](
+        header=header(stamp_ns),
+        height=height,
+        width=width,
+        encoding='rgb8',
+        is_bigendian=0,
+        step=3 * width,
+        data=np.ascontiguousarray(pixels).reshape(-1),
+    )
+
+
+def joints(names, positions, stamp_ns: int):
+    empty = np.zeros(0)
+    return STORE.types[JOINT_STATE](
+        header=header(stamp_ns),
+        name=list(names),
+        position=np.array(positions, dtype=np.float64),
+        velocity=empty,
+        effort=empty,
+    )
+
+
+def write_bag(folder, messages, storage: StoragePlugin = StoragePlugin.SQLITE3, empty=()) -> None:
+    """Messages: (time, topic, type, message); empty: (topic, type) without any."""
     with Writer(folder, version=9, storage_plugin=storage) as writer:
+        topics = [(topic, kind) for _, topic, kind, _ in messages]
         connections = {
             (topic, kind): writer.add_connection(topic, kind, typestore=STORE)
-            for topic, kind in dict.fromkeys((topic, kind) for _, topic, kind, _ in messages)
+            for topic, kind in dict.fromkeys([*topics, *empty])
         }
         for stamp, topic, kind, message in messages:
             writer.write(connections[topic, kind], stamp, STORE.serialize_cdr(message, kind))

@@ -110,6 +110,7 @@ def test_fewer_frames_than_asked_for_are_said(recording, tmp_path, monkeypatch, 
         (('--data', 'simulator', '--image-topic', '/a'), '--image-topic is for a rosbag2'),
         (('--data', 'simulator', '--keep', 13), 'layers to keep is 13, expected 4 .. 12'),
         (('--data', 'simulator', '--keep', 2), 'layers to keep is 2, expected 4 .. 12'),
+        (('--data', 'simulator', '--task', 'fly'), "--task is 'fly', expected one of: pick,"),
     ],
 )
 def test_unusable_options_are_answered_in_one_line(

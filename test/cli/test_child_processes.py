@@ -52,7 +52,9 @@ def start(tmp_path):
 
 
 def test_output_is_kept_and_its_tail_is_shown(start):
-    child = start('import sys; [print("line", i) for i in range(100)]; sys.exit("the end of it")')
+    child = start(
+        'import sys; [print("line", i, flush=True) for i in range(100)]; sys.exit("the end of it")'
+    )
     wait_for(lambda: child.returncode is not None, 'the end')
     tail = child.log_tail(3).splitlines()
     assert 'the end of it' in tail

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -61,6 +62,33 @@ def test_panel_shows_task_instruction_episode_success_and_latencies(state):
         '142', '4.8 inferences per second',
     ):  # fmt: skip
         assert part in text, part
+
+
+def comparing(state: DemoState) -> DemoState:
+    summary = state.summary
+    summary.compared = ('dense', 'combined')
+    summary.episodes = [
+        replace(row(success=index != 1), task=task, preset=summary.compared[index % 2])
+        for index, task in enumerate(('pick', 'pick', 'move_near', 'move_near'))
+    ]
+    for preset, seconds in (('dense', 0.046), ('combined', 0.019)):
+        summary.plan_times.begin(preset, 0)
+        summary.plan_times.take(seconds, 20)
+    return state
+
+
+def test_tasks_and_compared_presets_are_told_side_by_side(state):
+    text = drawn(comparing(state))
+    for part in (
+        'presets', 'dense 46 ms 2/2', 'combined 19 ms 1/2', '2.4x', 'pick 1/2, move_near 2/2',
+    ):  # fmt: skip
+        assert part in text, part
+    out = console(terminal=False)
+    PlainView(out).episode_ended(state.summary.episodes[1], state)
+    assert out.file.getvalue().splitlines() == [
+        'episode 3/12  pick orange [combined]: wrong object, lifted red can after 4.2 s; '
+        '3 of 4 (75 %, 95 % interval 30-95 %); dense 46 ms 2/2 | combined 19 ms 1/2 | 2.4x'
+    ]
 
 
 def test_panel_says_what_is_awaited_before_the_first_episode():

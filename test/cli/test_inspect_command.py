@@ -110,7 +110,7 @@ def test_report_file_holds_what_is_printed(inspect, report, tmp_path):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (('--model', 'huge'), "model 'huge' is unknown, expected one of tabletop, cogact-mini"),
+        (('--model', 'huge'), "model 'huge' is unknown, expected one of tabletop, tabletop-small"),
         (('--prompt-tokens', 1), 'expected at least 2'),
         (('--prompt-tokens', 500), 'model tabletop takes at most 192'),
         (('--ddim-steps', 11), 'expected one of 1, 2'),

@@ -214,8 +214,9 @@ def test_every_change_to_a_command_is_counted_by_name(kinematics, row, config, i
 
 
 def test_settings_can_be_replaced_between_two_commands(kinematics, controller):
-    controller.config = replace(controller.config, workspace_min=(-1.0, -1.0, 0.19))
+    controller.config = replace(controller.config, workspace_min=(-1.0, -1.0, 0.17))
     command = controller.command(repeated(), HOME, STAMP).command
+    # Two centimetres are kept from the floor of the box.
     assert kinematics.fk(command.positions[-1, :6])[2, 3] == pytest.approx(0.19, abs=1e-3)
 
 
@@ -270,11 +271,12 @@ def test_stop_brakes_along_the_motion_and_keeps_the_grip(controller):
         controller.command(chunk_of(*rows), HOME, STAMP).command, np.append(HOME, 0.0), STAMP
     )
     now_ns = STAMP + 500 * MS
-    position, velocity = moving.sample(now_ns)
+    position, _ = moving.sample(now_ns)
+    ahead, _ = moving.sample(now_ns + 100 * MS)
     stop = controller.stop_command(position[:6], now_ns, duration=0.2)
     assert stop.times.tolist() == [0.2]
     np.testing.assert_array_equal(stop.velocities, 0.0)
-    np.testing.assert_allclose(stop.positions[0, :6], position[:6] + 0.1 * velocity[:6], atol=1e-6)
+    np.testing.assert_allclose(stop.positions[0, :6], ahead[:6], atol=1e-6)
     assert stop.positions[0, 6] == controller.config.gripper_closed
 
 

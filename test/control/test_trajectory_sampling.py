@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -79,3 +80,18 @@ def test_a_joint_that_turns_back_has_zero_velocity_at_the_turning_point():
     times = np.array([0.0, 0.2, 0.4, 0.6])
     velocities = waypoint_velocities(times, np.array([[0.0], [0.1], [0.0], [0.0]]))
     np.testing.assert_array_equal(velocities, 0.0)
+
+
+@pytest.mark.parametrize('points', [1, 2, 5])
+@pytest.mark.parametrize('cubic', [True, False])
+def test_many_times_at_once_are_sampled_like_one_by_one(points, cubic):
+    rng = np.random.default_rng(points)
+    times_ns = 1_000_000_000 + np.cumsum(rng.integers(1, 10**9, points))
+    velocities = rng.normal(size=(points, 3)) if cubic else None
+    trajectory = Trajectory(times_ns, rng.normal(size=(points, 3)), velocities)
+    asked = np.concatenate([rng.integers(0, times_ns[-1] + 10**9, 50), times_ns])
+    positions, speeds = trajectory.sample_all(asked)
+    for time_ns, position, speed in zip(asked, positions, speeds, strict=True):
+        expected, expected_speed = trajectory.sample(int(time_ns))
+        np.testing.assert_array_equal(position, expected)
+        np.testing.assert_array_equal(speed, expected_speed)

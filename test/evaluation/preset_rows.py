@@ -53,7 +53,7 @@ def benchmark(**speed_ups: float) -> dict:
 
 CHANNELS = {
     'kinds': ['update', 'sparse'], 'ratios': [0.0, 0.25], 'similarities': [None, 0.5],
-    'reasons': ['first frame'], 'audits': [[0.1] * 7], 'missed': 0, 'notes': [],
+    'reasons': ['first frame'], 'audits': [[0.1] * 7], 'changed': [0.04], 'missed': 0, 'notes': [],
 }  # fmt: skip
 
 

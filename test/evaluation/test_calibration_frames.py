@@ -7,7 +7,12 @@ import json
 import numpy as np
 import pytest
 
-from efficientvla_ros.evaluation.calibration_frames import demonstration_frames, simulator_frames
+from efficientvla_ros.evaluation.calibration_frames import (
+    demonstration_frames,
+    recorded_frames,
+    simulator_frames,
+)
+from efficientvla_ros.simulation.dataset_card import recording_folders
 from efficientvla_ros.simulation.recording import FORMAT, encode_png
 from efficientvla_ros.simulation.tasks import OBJECTS
 from efficientvla_ros.types import ActionChunk, InputError, TickReport
@@ -85,6 +90,18 @@ def test_a_recording_without_frames_is_refused(tmp_path, shards):
         demonstration_frames(tmp_path, 4)
 
 
+def test_several_tasks_give_an_equal_part_each(tmp_path):
+    for task in ('move_near', 'pick'):
+        write_recording(tmp_path / task, shards=1)
+    assert [path.name for path in recording_folders(tmp_path)] == ['move_near', 'pick']
+    frames = recorded_frames(tmp_path, 8)
+    assert [frame.episode for frame in frames] == list(range(8))
+    assert len(recorded_frames(tmp_path / 'pick', 8)) == 8
+    assert recording_folders(tmp_path / 'none') == []
+    with pytest.raises(InputError, match='cannot be read'):
+        recorded_frames(tmp_path / 'none', 8)
+
+
 class Still:
     """A policy that stays where it is."""
 
@@ -108,4 +125,11 @@ def test_simulated_episodes_give_frames_of_the_policy_s_own_doing():
         assert frame.image.shape == (224, 224, 3)
         assert frame.image.std() > 5
         assert frame.instruction.startswith('pick ')
+
+
+def test_simulated_episodes_of_several_tasks_are_counted_through():
+    frames = simulator_frames(Still(), 5, tasks=('open_drawer', 'close_drawer'))
+    assert [frame.episode for frame in frames] == [0, 1, 2, 3, 4]
+    opens = ['shut' not in f.instruction and 'close' not in f.instruction for f in frames]
+    assert opens == [True, True, False, False, False]
     assert not np.array_equal(frames[0].image, frames[1].image)

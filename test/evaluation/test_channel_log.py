@@ -51,6 +51,19 @@ def test_an_audit_counts_once_and_not_one_of_the_episode_before():
     assert found['similarities'] == [None, 0.5, 0.75]
 
 
+def test_what_a_choice_exchanged_counts_once():
+    found = log(
+        update('first frame', channels_changed=0.5),  # of the episode before
+        sparse(channels_changed=0.1),
+        sparse(channels_changed=0.1),
+        update('change', channels_changed=0.1),
+        sparse(channels_changed=0.3),
+    )
+    assert found['changed'] == [0.1, 0.3]
+    summary = summarise_channels([(found, [0.1] * 5)])
+    assert summary['mean_changed'] == pytest.approx(0.2)
+
+
 def test_updates_missed_are_those_of_the_episode():
     found = log(update('first frame', updates_missed=5), sparse(), sparse(updates_missed=7))
     assert found['missed'] == 2

@@ -43,6 +43,57 @@ def test_a_report_is_written_and_shown(tmp_path):
     assert 'on 4 common seeds' in out and 'p = 1' in out
 
 
+def test_all_tasks_have_a_line_and_a_report_each(tmp_path):
+    path = str(tmp_path / 'r.json')
+    settings = ('--task', 'all', '--setting', 'variants')
+    code, out, err = evaluate(*settings, '--episodes', '1', '--json', path)
+    assert code == 0, err
+    for task in (
+        'pick',
+        'move_near',
+        'open_drawer',
+        'close_drawer',
+        'place_drawer',
+        'place_plate',
+    ):
+        report = json.loads((tmp_path / f'r_{task}.json').read_text())
+        assert report['settings']['task'] == task and report['settings']['setting'] == 'variants'
+        assert f'| {task}, variants,' in out
+    assert 'average over 6 tasks' in out
+    code, _, err = evaluate('--setting', 'all')
+    assert code == 2 and 'need --presets' in err
+    code, _, err = evaluate('--task', 'all', '--presets', 'cache', '--channel-plot', 'a.png')
+    assert code == 2 and 'neither swapped instructions nor --channel-plot' in err
+
+
+def test_presets_run_in_every_setting_and_are_found_again(tmp_path):
+    path, again = tmp_path / 'suite.json', tmp_path / 'again.json'
+    arguments = (
+        '--model',
+        'tabletop',
+        '--setting',
+        'all',
+        '--presets',
+        'cache',
+        '--episodes',
+        '1',
+    )
+    code, out, err = evaluate(
+        *arguments, '--json', str(path), '--plot', str(tmp_path / 'suite.png')
+    )
+    assert code == 0, err
+    report = json.loads(path.read_text())
+    pictures = sorted(picture.name for picture in tmp_path.glob('*.png'))
+    assert pictures == ['suite_dynamic.png', 'suite_matching.png', 'suite_variants.png']
+    assert list(report['cells']) == ['matching', 'variants', 'dynamic']
+    assert report['overall']['variants']['cache']['against_dense']['pairs'] == 1
+    assert out.count('| `cache` |') == 3 and 'tabletop, all tasks, dynamic,' in out
+    assert not list(tmp_path.glob('*.rows.jsonl'))
+    code, out, err = evaluate(*arguments, '--json', str(again), '--compare', str(path))
+    assert code == 0, err
+    assert '6 of 6 episodes ended as in' in out
+
+
 @pytest.mark.skipif(os.name != 'posix', reason='sends SIGINT to a process group')
 def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path):
     path = tmp_path / 'report.json'

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from efficientvla_ros.evaluation.closed_loop import make_controller
 from efficientvla_ros.evaluation.settings import EvaluationSettings
-from efficientvla_ros.ros.parameters import TABLE
-from efficientvla_ros.ros.policy import control_config
+from efficientvla_ros.ros.parameters.control_settings import control_config
+from efficientvla_ros.ros.parameters.policy import TABLE
+from efficientvla_ros.ros.parameters.tabletop_arm import TABLETOP_ARM
 
 
-def test_the_limits_are_the_defaults_of_the_policy_node():
-    assert make_controller().config == control_config(TABLE.settings())
+def test_the_limits_are_those_of_the_demo():
+    assert make_controller().config == control_config(TABLE.settings(TABLETOP_ARM))
 
 
 def test_the_arm_is_the_one_that_the_policy_node_expects_by_default():

@@ -118,9 +118,9 @@ def test_results_of_presets_join_the_page_once_they_are_there(report, tmp_path):
 
 
 def test_results_of_channels_join_the_page_and_say_how_the_deviation_came_out(tmp_path):
-    names = ('ecovla_25', 'frozen_25', 'wanda_25', 'random_channels_25')
+    names = ('ecovla_25', 'eap_gap_25', 'frozen_25', 'wanda_25', 'random_channels_25')
     parts = {'dense': rows('ss'), **{name: channel_rows('ss') for name in names}}
-    deviations = dict(zip(names, map(replayed, (0.2, 0.4, 0.1, 0.9))))
+    deviations = dict(zip(names, map(replayed, (0.2, 0.2, 0.4, 0.1, 0.9))))
     found = build_preset_report(EvaluationSettings(episodes=2, seed=10), parts, [deviations])
     timed = benchmark(**dict.fromkeys(names, 1.5))
     for name, section in timed['presets'].items():
@@ -132,10 +132,14 @@ def test_results_of_channels_join_the_page_and_say_how_the_deviation_came_out(tm
     write_json(tmp_path / results_channels.EVALUATION, found)
     write_json(tmp_path / results_channels.TIME, timed)
     added = results_page.render(tmp_path)[len(pages.rstrip()) :]
-    assert '| `ecovla_25` | 100.0 | 1.25 | 20.0 | 60.0 / 60.0 | 50.0% | 10.00 % |' in added
+    assert '| `ecovla_25` | 100.0 | 1.25 | 20.0 | 60.0 / 60.0 | 50.0% | 4.0% | 10.00 % |' in added
     assert (
         'At 25 % the deviation of `ecovla_25`: of all ticks it is smaller than that of frozen '
         'and random_channels, not smaller than wanda'
+    ) in added
+    assert (
+        'The visible cost of choosing at 25 %: p99 of all ticks is 60.0 ms with choices in the '
+        'gaps (`eap_gap_25`), 60.0 ms without any (`frozen_25`), 1.00 times as much.'
     ) in added
     assert 'At 40 %' not in added and results_channels.EPISODE in added
     results_page.draw(tmp_path, tmp_path)
@@ -200,7 +204,9 @@ def test_presets_that_leave_channels_out_have_a_table_of_their_own(report):
     assert plan_notes(found) == ['ecovla_25: audit: ticks run dense from now on']
     lines = channel_table(found).splitlines()
     assert len(lines) == 3 and len({line.count('|') for line in lines}) == 1
-    assert lines[2].startswith('| ecovla_25 | 12.5% | 50.0% | 0 | 40.0 / 60.0 / 60.0 | 1.00 |')
+    assert lines[2].startswith(
+        '| ecovla_25 | 12.5% | 50.0% | 4.0% | 0 | 40.0 / 60.0 / 60.0 | 1.00 |'
+    )
     assert lines[2].endswith('| 10.00 % | 20.00 % |')
 
 

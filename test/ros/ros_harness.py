@@ -34,10 +34,17 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
+from efficientvla_ros.cli.demo_processes import free_domain
 from efficientvla_ros.msg import ActionChunk, PolicyStatus
+from efficientvla_ros.ros.parameters.tabletop_arm import TABLETOP_ARM
 from efficientvla_ros.simulation.arm import HOME_POSITIONS, JOINT_NAMES, arm_urdf
 
 POLICY = 'efficientvla_ros.ros.policy_node'
+ARM_ARGUMENTS = [
+    argument
+    for name, value in TABLETOP_ARM.items()
+    for argument in ('-p', f'{name}:={str(value).lower()}')
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 30.0
@@ -50,13 +57,19 @@ TRANSITIONS = {
 }
 
 
-def private_domain(offset: int = 0) -> int:
-    """A ROS domain that other test runs on this machine are unlikely to use."""
-    return 1 + (os.getpid() * 7 + offset) % 100
+def private_domain() -> int:
+    """A ROS domain that no other program on this machine uses now."""
+    # Programs that tests start import this module as well, and have no use for the other one.
+    from domains import worker_domains
+
+    return free_domain(worker_domains())
 
 
 class NodeProcess:
-    """A node started as users start it; what it prints is kept."""
+    """A node started as users start it; what it prints is kept.
+
+    A policy node gets the limits of the simulated arm, and commands it: no dry run.
+    """
 
     def __init__(self, module: str, domain: int, *ros_arguments: str) -> None:
         environment = dict(
@@ -68,6 +81,8 @@ class NodeProcess:
             OMP_NUM_THREADS='1',
             PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')]),
         )
+        if module == POLICY:
+            ros_arguments = (*ARM_ARGUMENTS, *ros_arguments)
         arguments = ['--ros-args', *ros_arguments] if ros_arguments else []
         self._process = subprocess.Popen(
             [sys.executable, '-m', module, *arguments],
@@ -138,6 +153,14 @@ class NodeProcess:
             except subprocess.TimeoutExpired:
                 self._process.kill()
         return self.wait()
+
+
+_HOLD_POINTS = 24
+
+
+def is_hold(command: JointTrajectory) -> bool:
+    """Whether a command brakes: at once, or where it may not, within half a second."""
+    return len(command.points) <= _HOLD_POINTS and not any(command.points[-1].velocities)
 
 
 class Heard:

@@ -7,14 +7,14 @@ import pytest
 from efficientvla_ros.acceleration.config import AccelerationConfig
 from efficientvla_ros.acceleration.presets import PRESETS, preset
 from efficientvla_ros.models.config import CONFIGS
-from efficientvla_ros.ros.acceleration_parameters import (
+from efficientvla_ros.ros.parameters.acceleration import (
     SPECS,
     acceleration_config,
     audit_settings,
     plan_name,
     same_acceleration,
 )
-from efficientvla_ros.ros.parameters import TABLE, engine_options
+from efficientvla_ros.ros.parameters.policy import TABLE, engine_options
 from efficientvla_ros.runtime.audit import AuditSettings
 from efficientvla_ros.types import InputError
 

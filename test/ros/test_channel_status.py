@@ -10,8 +10,9 @@ import pytest
 from efficientvla_ros.control.reasons import HoldReason
 from efficientvla_ros.msg import PolicyStatus
 from efficientvla_ros.ros.commander import State, Verdict
-from efficientvla_ros.ros.diagnostics import diagnostic_array
-from efficientvla_ros.ros.status import Telemetry
+from efficientvla_ros.ros.parameters.policy import TABLE
+from efficientvla_ros.ros.reporting.diagnostics import diagnostic_array
+from efficientvla_ros.ros.reporting.status import Telemetry
 from efficientvla_ros.types import TickReport
 
 RUNNING = Verdict(State.RUNNING, HoldReason.NONE)
@@ -54,8 +55,9 @@ def test_an_activation_starts_counting_again():
 
 
 def test_diagnostics_show_deviations_by_dimension():
-    array = diagnostic_array(filled(CHOSE, PRUNED), '/policy', 'tabletop', {})
-    values = {value.key: value.value for value in array.status[0].values}
+    array = diagnostic_array(filled(CHOSE, PRUNED), None, '/policy', TABLE.settings(), {})
+    entry = next(e for e in array.status if e.name == 'policy: acceleration')
+    values = {value.key: value.value for value in entry.values}
     assert values['channels left out [%]'] == '25.0'
     assert values['channel choice age'] == '3'
     assert values['newest channel update'] == 'drift'

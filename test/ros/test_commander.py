@@ -15,7 +15,7 @@ from efficientvla_ros.control.kinematics import ArmKinematics
 from efficientvla_ros.control.pipeline import ChunkController
 from efficientvla_ros.control.reasons import HoldReason
 from efficientvla_ros.msg import PolicyStatus
-from efficientvla_ros.ros.commander import Commander, State
+from efficientvla_ros.ros.commander import Commander, State, Verdict
 from efficientvla_ros.ros.inference_loop import InferenceLoop
 from efficientvla_ros.ros.timing import Rate, Window, timed
 from efficientvla_ros.simulation.arm import ARM_JOINTS, HOME_POSITIONS, TCP_FRAME, arm_urdf
@@ -30,8 +30,10 @@ class Bench:
 
     def __init__(self) -> None:
         self.now = 100 * SECOND
-        self.sent, self.verdicts = [], []
-        self.commander = Commander(self.sent.append, lambda: self.now, self.verdicts.append)
+        self.sent, self.shown, self.verdicts = [], [], []
+        self.commander = Commander(
+            self.sent.append, lambda: self.now, self.verdicts.append, self.shown.append
+        )
         kinematics = ArmKinematics(arm_urdf(), ARM_JOINTS, TCP_FRAME)
         self.commander.attach(ChunkController(kinematics, gripper_joint='gripper'))
         self.commander.open()
@@ -58,6 +60,24 @@ def test_states_are_those_of_the_message():
 def test_a_plan_becomes_a_command_and_the_state_running(bench):
     assert bench.move().command is not None
     assert len(bench.sent) == 1
+    assert bench.commander.verdict.state is State.RUNNING
+
+
+def test_a_command_that_took_too_long_to_make_is_not_sent(bench, monkeypatch):
+    bench.move()
+    make = ChunkController.command
+
+    def stalled(*arguments):
+        result = make(*arguments)
+        bench.now += SECOND  # the process stood still
+        return result
+
+    monkeypatch.setattr(ChunkController, 'command', stalled)
+    result = bench.move()
+    assert result.command is None and result.reason is HoldReason.COMMAND_REJECTED
+    assert 'it took 1.00 s to make, expected at most 0.5 s' in bench.commander.verdict.detail
+    monkeypatch.undo()
+    assert bench.move().command is not None
     assert bench.commander.verdict.state is State.RUNNING
 
 
@@ -175,6 +195,101 @@ def test_after_a_reset_the_old_trajectory_is_not_held(bench):
     bench.commander.close()
     bench.commander.finish()
     assert len(bench.sent) == 1
+
+
+def test_a_dry_run_shows_everything_and_sends_nothing(bench):
+    bench.commander.set_dry_run(True)
+    assert bench.move().command is not None
+    assert bench.commander.verdict.state is State.HOLDING
+    assert bench.commander.verdict.reason is HoldReason.DRY_RUN
+    bench.commander.hold(HoldReason.IMAGE_TOO_OLD, '')
+    bench.commander.close()
+    bench.commander.finish()
+    assert bench.sent == [] and bench.commander.commands_sent == 0
+    assert [len(command.times) for command in bench.shown] == [8, 1]
+
+
+def test_a_dry_run_begins_with_a_hold_and_ends_at_rest(bench):
+    bench.move()
+    bench.now += SECOND // 2
+    bench.commander.set_dry_run(True)
+    assert [len(command.times) for command in bench.sent] == [8, 1]
+    bench.move()
+    epoch = bench.commander.epoch
+    bench.commander.set_dry_run(False)
+    assert bench.commander.verdict == Verdict(State.HOLDING, HoldReason.STARTING)
+    # What was planned in the dry run is not sent, and no hold for a move that never was.
+    assert bench.commander.execute(bench.chunk(), HOME, epoch) is None
+    assert len(bench.sent) == 2
+    bench.move()
+    assert len(bench.sent) == 3
+
+
+def test_a_stop_outlasts_a_change_of_the_dry_run(bench):
+    bench.commander.latch(State.STOPPED, HoldReason.STOPPED)
+    bench.commander.set_dry_run(True)
+    bench.commander.set_dry_run(False)
+    assert bench.commander.verdict.state is State.STOPPED
+
+
+def test_holds_are_counted_by_reason(bench):
+    for _ in range(2):
+        bench.move()
+        for _ in range(3):
+            bench.commander.hold(HoldReason.IMAGE_TOO_OLD, '')
+    bench.commander.latch(State.STOPPED, HoldReason.STOPPED)
+    assert bench.commander.holds['image_too_old'] == 2
+    assert bench.commander.holds['stopped'] == 1
+    epoch = bench.commander.epoch - 1
+    bench.commander.execute(bench.chunk(), HOME, epoch)
+    assert bench.commander.discarded == 1
+
+
+def test_a_command_outside_the_limits_is_not_sent_and_not_remembered(bench, monkeypatch):
+    bench.move()
+    command = ChunkController.command
+
+    def too_far(self, chunk, joints, now_ns):
+        result = command(self, chunk, joints, now_ns)
+        result.command.positions[2, 0] = 9.0
+        return result
+
+    monkeypatch.setattr(ChunkController, 'command', too_far)
+    bench.now += SECOND // 2
+    result = bench.move()
+    assert result.command is None
+    assert result.reason is HoldReason.COMMAND_REJECTED
+    assert 'joint "waist" goes to 9.000' in result.detail
+    hold = bench.sent[-1]
+    assert len(bench.sent) == 2 and len(hold.times) == 1
+    assert abs(hold.positions[0, 0]) < 0.5
+    assert bench.commander.controller.counters['command_rejected'] == 1
+
+
+def test_a_plan_that_does_not_come_in_time_is_named_and_still_taken(bench):
+    bench.move()
+    epoch = bench.commander.epoch
+    bench.now += SECOND
+    bench.commander.look_for_late_plan()
+    assert bench.commander.verdict.state is State.RUNNING
+    bench.now += SECOND
+    chunk = bench.chunk()
+    bench.commander.look_for_late_plan()
+    assert bench.commander.verdict.reason is HoldReason.INFERENCE_LATE
+    assert len(bench.sent) == 1  # the arm rests: there is nothing to brake
+    assert bench.commander.execute(chunk, HOME, epoch).command is not None
+    assert bench.commander.verdict.state is State.RUNNING
+
+
+def test_a_jump_of_the_clock_starts_over_but_ends_no_stop(bench):
+    bench.move()
+    epoch = bench.commander.epoch
+    bench.commander.start_over(HoldReason.CLOCK_JUMPED, 'back by 5 s')
+    assert bench.commander.verdict.reason is HoldReason.CLOCK_JUMPED
+    assert bench.commander.execute(bench.chunk(), HOME, epoch) is None
+    bench.commander.latch(State.STOPPED, HoldReason.STOPPED)
+    bench.commander.start_over(HoldReason.CLOCK_JUMPED, 'back by 5 s')
+    assert bench.commander.verdict.state is State.STOPPED
 
 
 class Ticks:

@@ -92,25 +92,36 @@ def assert_gone(processes: list[psutil.Process]) -> None:
 
 
 def test_demo_leaves_video_report_and_summary_and_no_process(demo):
-    run = demo('--episodes', '1', '--min-success', '0', '--seed', '77', '--preset', 'cache')
+    run = demo(
+        *('--episodes', '1', '--min-success', '0', '--seed', '77'),
+        *('--task', 'all', '--preset', 'cache', '--compare', 'dense'),
+    )
     run.wait_for('policy active after')
     nodes = run.nodes()
     assert len(nodes) == 2
-    code = run.process.wait(120.0)
+    code = run.process.wait(150.0)
     text = '\n'.join(run.lines)
     assert code == 0, text
     assert_gone(nodes)
-    assert 'episode 1/1  pick ' in text
+    assert 'episode 1/2  pick ' in text
+    assert 'presets: cache ' in text
     assert ' -> pick ' in text, 'the changed instruction'
     assert 'camera to command: p50 ' in text
     assert '\x1b' not in text, 'escape sequences without a terminal'
 
     summary = json.loads((run.out / 'summary.json').read_text())
     assert summary['settings']['preset'] == 'cache'
-    assert 'plan cache: 12 layers, 2 of 10' in (run.out / 'logs' / 'policy.log').read_text()
-    (row,) = summary['rows']
-    assert (row['seed'], row['instruction_changed'], row['change_planned']) == (77, True, True)
-    assert summary['instruction_changes']['applied'] == 1
+    log = (run.out / 'logs' / 'policy.log').read_text()
+    assert 'plan cache: 12 layers, 2 of 10' in log and 'plan dense: ' in log
+    rows = summary['rows']
+    assert [(row['seed'], row['task'], row['preset']) for row in rows] == [
+        (77, 'pick', 'cache'), (77, 'pick', 'dense'),
+    ]  # fmt: skip
+    assert all(row['instruction_changed'] and row['change_planned'] for row in rows)
+    assert rows[0]['instruction'] == rows[1]['instruction']
+    assert summary['instruction_changes']['applied'] == 2
+    times = [summary['presets'][name]['plan_ms_p50'] for name in ('cache', 'dense')]
+    assert 0.0 < times[0] < times[1], 'each preset has its own time'
     stages = list(summary['latency_ms']['stages'])
     assert stages == ['preprocess', 'vision', 'language', 'action_head', 'postprocess']
     assert summary['latency_ms']['camera_to_command_p50'] > 0
@@ -121,7 +132,7 @@ def test_demo_leaves_video_report_and_summary_and_no_process(demo):
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ('h264', 'yuv420p')
         seconds = float(stream.duration * stream.time_base)
-    assert seconds == pytest.approx(row['duration'] + 1.0, abs=1.5)
+    assert seconds == pytest.approx(sum(row['duration'] + 1.0 for row in rows), abs=3.0)
     assert cv2.imread(str(run.out / 'report.png')) is not None
 
 

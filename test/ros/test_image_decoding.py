@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ros_harness import image_message
 from sensor_msgs.msg import CompressedImage, Image
 
-from efficientvla_ros.ros.images import decode_compressed, decode_image
+from efficientvla_ros.ros.cameras.images import decode_compressed, decode_image
 from efficientvla_ros.types import InputError
 
 ORDERS = {

@@ -58,7 +58,7 @@ class Recorded:
 
 class LaunchConfiguration(Recorded):
     def perform(self, context: dict[str, str]) -> str:
-        return context[self.arguments[0]]
+        return context.get(self.arguments[0], self.options.get('default'))
 
 
 def stand_in(monkeypatch) -> dict[str, type]:
@@ -158,7 +158,16 @@ def test_demo_starts_both_and_the_simulator_is_the_clock(classes):
     assert declared['autostart']['default_value'] == 'true'
     assert node.options['executable'] == 'tabletop_sim_node'
     assert [list(p) for p in node.options['parameters'][1:]] == [['publish_clock']]
-    assert [name for name, _ in included.options['launch_arguments']] == ARGUMENTS
+    arguments = dict(included.options['launch_arguments'])
+    assert list(arguments) == [*ARGUMENTS, 'robot_params_file']
+    assert arguments['robot_params_file'].arguments[0][-1] == 'tabletop_policy.yaml'
+
+
+def test_the_file_of_a_robot_comes_between_the_defaults_and_the_user(classes):
+    given = {'robot_params_file': 'arm.yaml', 'params_file': 'mine.yaml'}
+    _, (node,), _ = launched(ROOT / 'launch/policy.launch.py', classes, **given)
+    names = [file.arguments[0] for file in node.options['parameters'][1:]]
+    assert names == ['robot_params_file', 'params_file']
 
 
 @pytest.mark.skipif(not HAS_LAUNCH, reason='launch_ros is not installed')

@@ -8,8 +8,8 @@ import pytest
 pytest.importorskip('rclpy')
 from sim_harness import GARBAGE, JOINT_NAMES
 
-from efficientvla_ros.ros.live_tabletop import SLOT_NS, LiveTabletop
-from efficientvla_ros.ros.simulation_messages import trajectory_arrays
+from efficientvla_ros.ros.simulator.live_tabletop import SLOT_NS, LiveTabletop
+from efficientvla_ros.ros.simulator.simulation_messages import trajectory_arrays
 from efficientvla_ros.simulation.arm import HOME_POSITIONS
 from efficientvla_ros.simulation.tabletop import TabletopSim
 from efficientvla_ros.simulation.tasks import MAX_STEPS, OBJECTS

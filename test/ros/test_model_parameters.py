@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 from efficientvla_ros.ros.loading_log import LoadingLog
-from efficientvla_ros.ros.parameters import TABLE, engine_options
+from efficientvla_ros.ros.parameters.policy import TABLE, engine_options
 from efficientvla_ros.ros.runner import tick_period
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from efficientvla_ros.ros.pacer import Pacer
+from efficientvla_ros.ros.simulator.pacer import Pacer
 
 
 class Clock:

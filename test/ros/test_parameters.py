@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 
 import pytest
-import yaml
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from ros_harness import ROOT
 
-from efficientvla_ros.ros.parameter_store import ParameterStore, descriptor
-from efficientvla_ros.ros.parameter_table import Changes, Spec
-from efficientvla_ros.ros.parameters import TABLE, compressed_flags, generated_files, main
-from efficientvla_ros.ros.policy import control_config
+from efficientvla_ros.cli.parameter_file import read_parameters
+from efficientvla_ros.ros.parameters import mock_robot, tabletop_sim
+from efficientvla_ros.ros.parameters.control_settings import control_config
+from efficientvla_ros.ros.parameters.generated_files import generated_files, main
+from efficientvla_ros.ros.parameters.policy import TABLE, compressed_flags
+from efficientvla_ros.ros.parameters.store import ParameterStore, descriptor
+from efficientvla_ros.ros.parameters.table import Changes, Spec
 from efficientvla_ros.types import InputError
 
 
@@ -42,21 +44,11 @@ def make_node(ros_context):
         node.destroy_node()
 
 
-def flat(tree: dict, prefix: str = '') -> dict:
-    values = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            values.update(flat(value, f'{prefix}{name}.'))
-        else:
-            values[prefix + name] = value
-    return values
-
-
-def test_the_yaml_file_holds_every_default():
-    text = (ROOT / 'config/policy.yaml').read_text()
-    given = flat(yaml.safe_load(text)['/**']['ros__parameters'])
-    assert given == {name: spec.default for name, spec in TABLE.specs.items()}
-    assert dict(TABLE.settings(given)) == dict(TABLE.settings())
+@pytest.mark.parametrize('table', [TABLE, mock_robot.TABLE, tabletop_sim.TABLE])
+def test_the_yaml_file_holds_every_default(table):
+    given = read_parameters(ROOT / table.yaml_file)
+    assert given == {name: spec.default for name, spec in table.specs.items()}
+    assert dict(table.settings(given)) == dict(table.settings())
 
 
 def test_yaml_and_page_are_up_to_date():
@@ -111,15 +103,50 @@ def test_descriptors_carry_range_unit_and_read_only():
         ('cameras.names', []),
         ('cameras.names', ['left', 'left']),
         ('cameras.compressed', [True, False]),
-        ('safety.workspace_min', [9.0, 9.0, 9.0]),
-        ('gripper.open_value', 0.0),
+        ('safety.joint_lower', [0.0, 0.0]),
         ('gripper.joint', 'waist'),
+        ('gripper.topic', 'two words'),
+        ('command.topic', '/arm//commands'),
+        ('command.rate', 20.0),
+        ('acceleration.mlp.ratio', -0.5),
         ('no.such', 1),
     ],
 )
 def test_values_that_cannot_be_used_are_named(name, value):
     with pytest.raises(InputError, match=name):
         TABLE.settings({name: value})
+
+
+def test_a_gripper_cannot_ride_along_with_a_pose_or_twist():
+    for interface in ('pose', 'twist'):
+        values = {'command.interface': interface}
+        with pytest.raises(InputError, match=r'parameter gripper\.interface.*another one'):
+            TABLE.settings(values)
+        TABLE.settings({**values, 'gripper.interface': 'position'})
+
+
+def test_an_inverted_gripper_exchanges_open_and_closed():
+    values = {'gripper.open_value': 0.03, 'gripper.close_value': -0.01}
+    plain = control_config(TABLE.settings(values))
+    inverted = control_config(TABLE.settings({**values, 'gripper.invert': True}))
+    assert (plain.gripper_open, plain.gripper_closed) == (0.03, -0.01)
+    assert (inverted.gripper_open, inverted.gripper_closed) == (-0.01, 0.03)
+
+
+@pytest.mark.parametrize(
+    ('name', 'values'),
+    [
+        (
+            'safety.workspace_min',
+            {'safety.workspace_min': [9.0] * 3, 'safety.workspace_max': [1.0] * 3},
+        ),
+        ('gripper.open_value', {'gripper.open_value': 0.02, 'gripper.close_value': 0.02}),
+        ('"waist"', {'safety.joint_lower': [1.0], 'safety.joint_upper': [-1.0]}),
+    ],
+)
+def test_values_that_contradict_each_other_are_named(name, values):
+    with pytest.raises(InputError, match=name):
+        TABLE.settings(values)
 
 
 def test_whole_numbers_are_accepted_for_doubles():
@@ -169,6 +196,7 @@ def test_contradicting_values_are_refused_together_and_change_nothing(make_node)
         [
             Parameter('safety.max_image_age', value=3.0),
             Parameter('safety.workspace_min', value=[5.0, 5.0, 5.0]),
+            Parameter('safety.workspace_max', value=[1.0, 1.0, 1.0]),
         ]
     )
     assert not result.successful
@@ -207,3 +235,17 @@ def test_a_spec_quotes_the_value_and_what_was_expected():
     spec = Spec('a.b', 0.5, 'Text.', low=0.0, high=1.0, changes=Changes.LIVE)
     with pytest.raises(InputError, match=r'parameter a\.b: got 7\.0, expected double, 0 to 1'):
         spec.checked(7.0)
+
+
+def test_two_ways_to_leave_out_mlp_channels_contradict_each_other_by_name():
+    both = {'acceleration.mlp.ratio': 0.25, 'acceleration.channels.ratio': 0.4}
+    with pytest.raises(InputError, match=r'channels\.ratio: got 0\.4.*mlp\.ratio 0\.25'):
+        TABLE.settings(both)
+
+
+def test_revisions_count_the_changes_that_were_taken_over(make_node):
+    node = make_node()
+    store = ParameterStore(node, TABLE)
+    for value in (3.0, 3.0, 4.0):  # the second one changes nothing
+        node.set_parameters([Parameter('safety.max_image_age', value=value)])
+    assert store.settings.revision == 2

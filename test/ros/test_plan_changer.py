@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from efficientvla_ros.models.config import CONFIGS
-from efficientvla_ros.ros.parameters import TABLE
+from efficientvla_ros.ros.parameters.policy import TABLE
 from efficientvla_ros.ros.plan_changer import PlanChanger
 from efficientvla_ros.types import InputError
 

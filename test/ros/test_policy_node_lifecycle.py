@@ -14,7 +14,7 @@ from threading import Thread
 
 import numpy as np
 import pytest
-from ros_harness import ROOT, NodeProcess, Robot, rgb_image
+from ros_harness import ROOT, NodeProcess, Robot, is_hold, rgb_image
 from sensor_msgs.msg import CompressedImage
 
 from efficientvla_ros.msg import PolicyStatus
@@ -39,10 +39,6 @@ def node(ros_domain, ros_context):
 
 def imports_torch(process: NodeProcess) -> bool:
     return 'libtorch' in Path(f'/proc/{process.pid}/maps').read_text()
-
-
-def is_hold(command) -> bool:
-    return len(command.points) == 1 and not any(command.points[0].velocities)
 
 
 def test_torch_is_not_loaded_before_configure(node):

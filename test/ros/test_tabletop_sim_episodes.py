@@ -53,6 +53,24 @@ def test_episodes_follow_each_other_up_to_their_number(launch):
     assert answer.message == 'all 2 episodes are over'
 
 
+def test_each_seed_is_run_as_often_as_it_is_to_be_repeated(launch):
+    _, peer = launch(
+        'twice',
+        *('-p', 'repeat:=2', '-p', 'episodes:=4', '-p', 'task:=all', '-p', 'seed:=40'),
+        *('-p', 'real_time_factor:=20.0', '-p', 'auto_start:=false', '-p', 'pause:=0.0'),
+    )
+    peer.wait_until_connected()
+    assert peer.reset().success
+    peer.results.wait(lambda m: m.episode == 3, timeout=90.0)
+    results = peer.results.since(0)
+    assert [m.seed for m in results] == [40, 40, 41, 41]
+    assert [m.task for m in results] == ['pick', 'pick', 'move_near', 'move_near']
+    assert [results[0].instruction, results[2].instruction] == [
+        results[1].instruction, results[3].instruction,
+    ]  # fmt: skip
+    assert not peer.reset().success
+
+
 def test_first_episode_starts_by_itself_unless_told_otherwise(launch):
     _, peer = launch('alone')
     assert peer.instructions.wait().data.startswith('pick ')
@@ -93,6 +111,7 @@ def test_signals_end_the_node_in_order(launch, number):
     [
         ('task:=juggle', 'parameter task: got'),
         ('seed:=-1', 'parameter seed: got -1, expected integer, 0 to'),
+        ('repeat:=0', 'parameter repeat: got 0, expected integer, 1 to'),
         ('camera.width:=2.5', 'parameter camera.width: got 2.5'),
         ('camera.rate:=.nan', 'parameter camera.rate: got nan'),
         ('real_time_factor:=0.0', 'parameter real_time_factor: got 0.0'),

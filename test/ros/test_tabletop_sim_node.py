@@ -237,7 +237,7 @@ def test_lifting_another_object_ends_the_episode_without_success(started):
 
 @pytest.mark.parametrize(
     ('text', 'reason'),
-    [('open the window', 'expected one known object'), ('x' * 10_000, 'expected one known')],
+    [('open the window', 'expected one known task'), ('x' * 10_000, 'expected one known')],
     ids=['no object', '10 kB'],
 )
 def test_useless_instruction_is_named_and_ignored(started, text, reason):
@@ -256,7 +256,7 @@ def test_instruction_for_an_absent_object_is_ignored(started):
     (absent,) = set(OBJECTS) - set(episode.objects)
     mark = process.mark()
     peer.instruct(f'pick {absent}')
-    assert f'{absent} is not on the table' in process.wait_for_line('ignored', since=mark)
+    assert f'"{absent}" is not on the table' in process.wait_for_line('ignored', since=mark)
     result = TopicExpert(peer, episode).run(target=episode.target)
     assert result.success
     assert result.instruction == episode.instruction

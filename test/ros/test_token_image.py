@@ -18,7 +18,7 @@ from sensor_msgs.msg import Image
 
 from efficientvla_ros.acceleration.token_roles import KEY, TASK
 from efficientvla_ros.evaluation import token_picture as drawing
-from efficientvla_ros.ros.images import decode_image
+from efficientvla_ros.ros.cameras.images import decode_image
 from efficientvla_ros.ros.token_image import TokenImage, TokenView
 
 pytestmark = pytest.mark.ros

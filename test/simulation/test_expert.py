@@ -14,7 +14,8 @@ from efficientvla_ros.control.pipeline import ChunkController
 from efficientvla_ros.simulation.arm import ARM_JOINTS, FINGER_OPEN, TCP_FRAME, arm_urdf
 from efficientvla_ros.simulation.environment import TabletopEnvironment
 from efficientvla_ros.simulation.expert import STEP_LATERAL, STEP_VERTICAL, TableState, plan
-from efficientvla_ros.simulation.tasks import CONTROL_PERIOD, SUCCESS
+from efficientvla_ros.simulation.success import SUCCESS
+from efficientvla_ros.simulation.tasks import CONTROL_PERIOD
 from efficientvla_ros.types import ActionChunk
 
 

@@ -8,17 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efficientvla_ros.simulation.scene import OBJECT_MODELS
-from efficientvla_ros.simulation.tasks import (
+from efficientvla_ros.simulation.success import (
     DROPPED,
-    OBJECTS,
-    SPACING,
     SUCCESS,
-    TEMPLATES,
     TIMEOUT,
-    WORKSPACE_LOWER,
-    WORKSPACE_UPPER,
     WRONG_OBJECT,
     SuccessMonitor,
+)
+from efficientvla_ros.simulation.tasks import (
+    OBJECTS,
+    SPACING,
+    TEMPLATES,
+    WORKSPACE_LOWER,
+    WORKSPACE_UPPER,
     instruction_for,
     parse_instruction,
     sample_episode,

@@ -8,7 +8,8 @@ import pytest
 from efficientvla_ros.control.pipeline import hold_command
 from efficientvla_ros.simulation.arm import HOME_POSITIONS, JOINT_NAMES
 from efficientvla_ros.simulation.environment import TabletopEnvironment
-from efficientvla_ros.simulation.tasks import TIMEOUT, sample_episode
+from efficientvla_ros.simulation.success import TIMEOUT
+from efficientvla_ros.simulation.tasks import sample_episode
 from efficientvla_ros.types import InputError
 
 

@@ -7,8 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efficientvla_ros.models.cogact import CogACT
-from efficientvla_ros.models.config import CogACTConfig, DiTConfig, LlamaConfig, ViTConfig
-from efficientvla_ros.models.random_weights import init_weights
 from efficientvla_ros.models.tokenizer import PAD
 from efficientvla_ros.training.pruned import (
     SCORING_LAYER,
@@ -22,21 +20,8 @@ EVERYTHING = TrainSettings(pruned_layers=0, pruned_tokens=(1.0, 1.0))
 
 
 @pytest.fixture(scope='module')
-def model() -> CogACT:
-    config = CogACTConfig(
-        name='tiny',
-        dino=ViTConfig(16, 2, 2, 32, prefix_tokens=5, layer_scale=True),
-        siglip=ViTConfig(16, 2, 2, 32),
-        llm=LlamaConfig(
-            width=32, layers=6, heads=2, kv_heads=2, mlp_width=48, vocab_size=64, max_positions=64
-        ),
-        head=DiTConfig(width=16, depth=1, heads=2, horizon=4),
-        image_size=56,
-        projector_width=32,
-        prompt_template='{instruction}',
-        suffix_ids=(2,),
-    )
-    return init_weights(CogACT(config), seed=2).double()
+def model(tiny_policy) -> CogACT:
+    return tiny_policy(6, 2, 2)
 
 
 @pytest.fixture(scope='module')

@@ -1,6 +1,7 @@
 """Training: packing is exact, shifts move labels along, a broken-off run goes on as it was."""
 
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -197,8 +198,69 @@ def test_further_training_starts_from_the_averages_and_keeps_the_units(
     weights, new = before.average.state_dict(), after.average.state_dict()
     moved = max(float((weights[name] - new[name]).abs().max()) for name in weights)
     assert 0.0 < moved < 0.01
-    with pytest.raises(InputError, match='expected the state of a training run'):
+    with pytest.raises(
+        InputError, match='expected the folder of a training run or of an embedded checkpoint'
+    ):
         train(tiny_config(), tiny_settings(1), data, tmp_path / 'new', start=tmp_path / 'none')
+
+
+def test_training_goes_on_from_a_checkpoint_once_the_new_heads_have_learnt_alone(
+    finished, recording, tmp_path
+):
+    _, before = finished
+    before.export(tmp_path / 'checkpoint', torch.float32)
+    runs = {}
+    for steps in (3, 1):  # of 3: all, and the first one alone
+        settings = tiny_settings(3, new_heads_steps=steps)
+        folder = tmp_path / str(steps)
+        start = tmp_path / 'checkpoint'
+        runs[steps] = train(tiny_config(), settings, [recording], folder, start=start)
+    weights = before.average.state_dict()
+
+    def moved(trainer, part):
+        new = trainer.average.state_dict()
+        names = [name for name in weights if name.startswith(part)]
+        return max(float((new[name] - weights[name]).abs().max()) for name in names)
+
+    assert np.array_equal(runs[3].statistics.q99, before.statistics.q99)
+    # Weight decay goes on meanwhile: a shade, not a step.
+    assert moved(runs[3], 'llm_backbone') < 1e-6 < 1e-5 < moved(runs[1], 'llm_backbone')
+    assert moved(runs[3], 'action_model') > 1e-5
+
+
+def test_an_exported_state_brings_the_training_only_parts_along(finished, recording, tmp_path):
+    _, before = finished
+    before.export_state(tmp_path / 'state')
+    # Every part learns from the first step on: there are no new heads to be taught alone.
+    settings = tiny_settings(1, new_heads_steps=1)
+    after = train(tiny_config(), settings, [recording], tmp_path / 'run', start=tmp_path / 'state')
+    for name, value in before._average_heads.state_dict().items():
+        assert (after._average_heads.state_dict()[name] - value).abs().max() < 0.01, name
+    backbone = 'llm_backbone.llm.model.layers.0.mlp.up_proj.weight'
+    old, new = (run.average.state_dict()[backbone] for run in (before, after))
+    assert (new - old).abs().max() > 1e-5
+
+
+def test_a_checkpoint_of_other_sizes_is_refused(finished, recording, tmp_path):
+    finished[1].export(tmp_path / 'checkpoint', torch.float32)
+    other = replace(tiny_config(), llm=replace(tiny_config().llm, mlp_width=64))
+    with pytest.raises(InputError, match='differs from tiny in more than'):
+        train(other, tiny_settings(1), [recording], tmp_path / 'x', start=tmp_path / 'checkpoint')
+
+
+def test_a_start_may_be_shallower_and_have_another_head(finished, recording, tmp_path):
+    folder, before = finished
+    config = tiny_config()
+    deep = replace(config, llm=replace(config.llm, layers=5))
+    after = train(deep, tiny_settings(1), [recording], tmp_path / 'deep', start=folder)
+    assert after.average.config.llm.layers == 5
+    assert np.array_equal(after.statistics.q99, before.statistics.q99)
+    wide = replace(deep, head=replace(config.head, width=32))
+    other = train(wide, tiny_settings(1), [recording], tmp_path / 'wide', start=folder)
+    assert other.average.action_model.net.x_embedder.linear.weight.shape[0] == 32
+    embedding = 'llm_backbone.llm.model.embed_tokens.weight'
+    kept = (other.average.state_dict()[embedding] - before.average.state_dict()[embedding]).abs()
+    assert float(kept.max()) < 0.01
 
 
 def test_several_recordings_are_one_data_set(recording):
@@ -228,6 +290,8 @@ def test_settings_survive_json_and_unknown_keys_are_named():
     assert TrainSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
     with pytest.raises(InputError, match='colour'):
         TrainSettings.from_dict({'colour': 1})
+    with pytest.raises(InputError, match="optimizer is 'sgd', expected one of adamw, muon"):
+        TrainSettings.from_dict({'optimizer': 'sgd'})
 
 
 def test_the_vocabulary_covers_every_instruction_of_the_suite():

@@ -1,0 +1,63 @@
+"""The results in docs/benchmark.md, written from the committed reports of the tabletop tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from efficientvla_ros.evaluation.report import SCHEMA as EVALUATION
+from efficientvla_ros.evaluation.report import read_json
+from efficientvla_ros.evaluation.results_page import machine_of
+from efficientvla_ros.evaluation.suite import read_suite_report, suite_tables
+from efficientvla_ros.simulation.variation import SETTINGS
+
+SUITES = ('suite_matching.json', 'suite_variants.json', 'suite_dynamic.json')
+"""Reports of `efficientvla evaluate --task all --presets`, one a setting."""
+
+EXPERTS = 'expert_{setting}_{task}.json'
+"""Reports of `efficientvla evaluate --model expert --task all`."""
+
+
+def render(folder: Path) -> str:
+    """Returns the results as Markdown.
+
+    Args:
+        folder: holds the reports.
+
+    Raises:
+        InputError: a report cannot be read.
+    """
+    parts = [
+        _suite(read_suite_report(folder / name)) for name in SUITES if (folder / name).exists()
+    ]
+    return '\n\n'.join([*parts, _experts(folder)]) + '\n'
+
+
+def _suite(report: dict[str, Any]) -> str:
+    return f'{machine_of(report)}\n\n{suite_tables(report)}'.rstrip()
+
+
+def _experts(folder: Path) -> str:
+    found = {
+        setting: {
+            path.stem.removeprefix(f'expert_{setting}_'): read_json(
+                path, EVALUATION, 'an evaluation report'
+            )['summary']
+            for path in sorted(folder.glob(EXPERTS.format(setting=setting, task='*')))
+        }
+        for setting in SETTINGS
+    }
+    tasks = sorted({task for summaries in found.values() for task in summaries})
+    if not tasks:
+        return ''
+    lines = [
+        'Scripted expert, through the same control path:',
+        '',
+        '| setting | ' + ' | '.join(f'`{task}`' for task in tasks) + ' |',
+        '|---' * (len(tasks) + 1) + '|',
+    ]
+    for setting, summaries in found.items():
+        counts = (summaries.get(task) for task in tasks)
+        cells = (f'{one["successes"]}/{one["episodes"]}' if one else '' for one in counts)
+        lines.append(f'| {setting} | ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines)

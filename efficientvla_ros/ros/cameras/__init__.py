@@ -1,0 +1,1 @@
+"""Camera images: topics, decoding, synchronisation, crop and rotation."""

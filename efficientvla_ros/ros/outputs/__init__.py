@@ -1,0 +1,1 @@
+"""The ways in which commands reach an arm and its gripper."""

@@ -1,0 +1,1 @@
+"""The tables of the nodes' parameters, and what is made of them."""

@@ -1,0 +1,1 @@
+"""What the policy node says about itself: status, diagnostics, logs."""

@@ -1,0 +1,1 @@
+"""The simulated table top and the mock robot as nodes."""

@@ -1,0 +1,112 @@
+"""Where an object is to be put down, and whether it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from efficientvla_ros.simulation.cabinet import FLOOR
+from efficientvla_ros.simulation.goals import MOVE_NEAR, PLACE_DRAWER, Goal
+from efficientvla_ros.simulation.objects import (
+    OBJECT_MODELS,
+    PLATE,
+    PLATE_HEIGHT,
+    PLATE_RADIUS,
+)
+from efficientvla_ros.simulation.table_state import TableState
+
+NEAR_GAP = 0.045
+"""Largest gap between two objects that are near each other, m."""
+
+_GAP = 0.022
+_RELEASE_HEIGHT, _DROP_INTO_DRAWER = 0.004, 0.016
+_ON_PLATE = 0.75 * PLATE_RADIUS
+_REACH_LOWER, _REACH_UPPER = np.array([0.19, -0.20]), np.array([0.42, 0.20])
+_DIRECTIONS = np.array(
+    [(np.cos(a), np.sin(a)) for a in np.radians((0.0, 180.0, 45.0, -45.0, 135.0, -135.0))]
+)
+# Half extents of hand and opening fingers beside the object that they let go of.
+_HAND = np.array([0.028, 0.066])
+
+
+def _radius(name: str) -> float:
+    return PLATE_RADIUS if name == PLATE else OBJECT_MODELS[name].radius
+
+
+def _spots(points: Mapping[str, np.ndarray], target: str, reference: str) -> np.ndarray:
+    """Places [6, 2] at a small gap from the reference, at which the open fingers miss it."""
+    reach = _radius(target) + _radius(reference) + _GAP
+    return points[reference][:2] + reach * _DIRECTIONS
+
+
+def free_spots(
+    points: Mapping[str, np.ndarray], target: str, reference: str, margin: float = 0.0
+) -> np.ndarray:
+    """Returns places [n, 2] near the reference that are in reach and clear of all else, m.
+
+    Args:
+        points: object or plate -> centre [2 or 3], m.
+        target: the object that is to be put down.
+        reference: the object that it is to be near.
+        margin: how much further in they have to lie, m.
+    """
+    spots = _spots(points, target, reference)
+    free = np.all((spots >= _REACH_LOWER + margin) & (spots <= _REACH_UPPER - margin), axis=1)
+    for name, point in points.items():
+        if name in (target, reference):
+            continue
+        apart = np.abs(spots - point[:2])
+        radius = _radius(name)
+        hit = np.all(apart < _HAND + radius, axis=1)
+        # What is put down is to be nearer to the reference than to anything else.
+        near = np.linalg.norm(apart, axis=1) < radius + _radius(target) + NEAR_GAP + 0.01
+        free &= ~(hit | near)
+    return spots[free]
+
+
+def spot(state: TableState, goal: Goal) -> np.ndarray:
+    """Where the centre of the target is to be when the gripper opens, float64 [3], m."""
+    model = OBJECT_MODELS[goal.target]
+    if goal.task == MOVE_NEAR:
+        points = dict(state.objects)
+        if state.plate is not None:
+            points[PLATE] = state.plate
+        spots = free_spots(points, goal.target, goal.reference)
+        if not len(spots):
+            spots = _spots(points, goal.target, goal.reference)
+        lateral = np.linalg.norm(spots - state.objects[goal.target][:2], axis=1)
+        return np.array([*spots[np.argmin(lateral)], model.rest_height + _RELEASE_HEIGHT])
+    if goal.task == PLACE_DRAWER:
+        height = FLOOR + model.rest_height + _DROP_INTO_DRAWER
+        return np.array([*state.cabinet.middle, height])
+    height = PLATE_HEIGHT + model.rest_height + _RELEASE_HEIGHT
+    return np.array([*state.plate[:2], height])
+
+
+def gap(state: TableState, first: str, second: str) -> float:
+    """Lateral gap between two objects, m."""
+    apart = np.linalg.norm(state.objects[first][:2] - state.objects[second][:2])
+    return float(apart) - _radius(first) - _radius(second)
+
+
+def placed(state: TableState, goal: Goal) -> bool:
+    """Whether the target is where the goal wants it, held or not."""
+    position = state.objects[goal.target]
+    lift = position[2] - OBJECT_MODELS[goal.target].rest_height
+    if goal.task == MOVE_NEAR:
+        own = gap(state, goal.target, goal.reference)
+        others = [gap(state, goal.target, name) for name in state.objects
+                  if name not in (goal.target, goal.reference)]  # fmt: skip
+        return lift < 0.008 and own < NEAR_GAP and own < min(others, default=np.inf)
+    if goal.task == PLACE_DRAWER:
+        return (
+            state.cabinet is not None
+            and lift < FLOOR + 0.024
+            and (state.cabinet.contains(position - (0.0, 0.0, lift)))
+        )
+    if state.plate is None:
+        return False
+    aside = np.linalg.norm(position[:2] - state.plate[:2])
+    lift -= PLATE_HEIGHT
+    return bool(aside < _ON_PLATE and -0.005 < lift < 0.008)

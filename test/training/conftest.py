@@ -1,0 +1,40 @@
+"""A policy that is small enough to train for a few steps in a test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from efficientvla_ros.models.cogact import CogACT
+from efficientvla_ros.models.config import CogACTConfig, DiTConfig, LlamaConfig, ViTConfig
+from efficientvla_ros.models.random_weights import init_weights
+
+
+@pytest.fixture(scope='session')
+def tiny_policy() -> Callable[[int, int, int], CogACT]:
+    """Makes a policy in float64 from decoder layers, query heads and key/value heads."""
+
+    def make(layers: int, heads: int, kv_heads: int) -> CogACT:
+        config = CogACTConfig(
+            name='tiny',
+            dino=ViTConfig(16, 2, 2, 32, prefix_tokens=5, layer_scale=True),
+            siglip=ViTConfig(16, 2, 2, 32),
+            llm=LlamaConfig(
+                width=32,
+                layers=layers,
+                heads=heads,
+                kv_heads=kv_heads,
+                mlp_width=48,
+                vocab_size=64,
+                max_positions=64,
+            ),
+            head=DiTConfig(width=16, depth=1, heads=2, horizon=4),
+            image_size=56,
+            projector_width=32,
+            prompt_template='{instruction}',
+            suffix_ids=(2,),
+        )
+        return init_weights(CogACT(config), seed=2).double()
+
+    return make

@@ -1,0 +1,70 @@
+"""AdamW and Muon over the parameters of a policy."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from efficientvla_ros.training.optimizer import OPTIMIZERS, Optimizer
+
+RATE = 1e-3
+
+
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(6, 8)
+        self.layers = nn.ModuleList([nn.Linear(8, 8), nn.Linear(8, 24)])
+        self.llm = nn.ModuleDict({'layers': self.layers})
+
+
+@pytest.fixture
+def network() -> Network:
+    torch.manual_seed(0)
+    network = Network()
+    for parameter in network.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    return network
+
+
+def named(network: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    return [(f'policy.{name}', parameter) for name, parameter in network.named_parameters()]
+
+
+def test_muon_takes_orthogonal_steps_of_adamw_size_with_hidden_matrices_alone(network):
+    before = copy.deepcopy(network)
+    Optimizer('muon', named(network)).step(RATE)
+    for after, start in zip(network.layers, before.layers, strict=True):
+        step = (after.weight - start.weight * (1 - 0.01 * RATE)) / RATE
+        # Newton and Schulz bring every singular value near one; 0.2 sqrt(n) is AdamW's size.
+        scale = 0.2 * max(step.shape) ** 0.5
+        values = torch.linalg.svdvals(step / scale)
+        assert values.min() > 0.5 and values.max() < 1.3
+        assert (step * after.weight.grad).sum() < 0.0
+    for name in ('embed_tokens.weight', 'layers.0.bias'):
+        step = network.get_parameter(name) - before.get_parameter(name)
+        assert torch.allclose(step.abs(), torch.full_like(step, RATE), rtol=0.05), name
+
+
+@pytest.mark.parametrize('kind', OPTIMIZERS)
+def test_a_restored_optimiser_goes_on_as_if_nothing_had_happened(network, kind):
+    first = Optimizer(kind, named(network))
+    first.step(RATE)
+    other = copy.deepcopy(network)
+    for parameter, twin in zip(network.parameters(), other.parameters(), strict=True):
+        twin.grad = parameter.grad.clone()
+    second = Optimizer(kind, named(other))
+    second.restore(copy.deepcopy(first.state()))
+    for optimizer in (first, second):
+        optimizer.step(RATE)
+    for parameter, twin in zip(network.parameters(), other.parameters(), strict=True):
+        assert torch.equal(parameter, twin)
+
+
+def test_gradients_stay_allocated(network):
+    Optimizer('muon', named(network)).zero_grad()
+    Optimizer('adamw', named(network)).zero_grad()
+    assert all(not parameter.grad.any() for parameter in network.parameters())

@@ -227,9 +227,10 @@ TABLETOP = CogACTConfig(
 TABLETOP_SMALL = replace(
     TABLETOP,
     name='tabletop-small',
+    llm=replace(TABLETOP.llm, layers=24),
     head=DiTConfig(width=96, depth=2, heads=3),
 )
-"""The policy of the six tasks, with CogACT's head window."""
+"""The policy of the six tasks, with CogACT's head window and shares of work."""
 
 
 COGACT_MINI = CogACTConfig(

@@ -27,12 +27,14 @@ def label_goals(
 ) -> list[Goal]:
     """Returns `LABELS` goals that the state allows, `goal` first.
 
-    On the bare table they are to pick each of the objects; elsewhere they are drawn, of other
+    On the bare table they are to pick one of the objects each; elsewhere they are drawn, of other
     tasks as often as of the same one.
     """
     if episode.scene == BARE:
         others = [name for name in episode.objects if name != goal.target]
-        return [goal, *(Goal(PICK, name) for name in others)]
+        if len(others) >= LABELS:
+            others = rng.permutation(others).tolist()
+        return [goal, *(Goal(PICK, name) for name in others[: LABELS - 1])]
     goals = [goal]
     families = _families(state)
     while len(goals) < LABELS:

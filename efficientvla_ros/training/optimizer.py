@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+import torch.distributed as dist
+from torch import Tensor, nn
 
 OPTIMIZERS = ('adamw', 'muon')
 
@@ -20,15 +21,24 @@ class Optimizer:
 
     Muon orthogonalises the momentum of every matrix between hidden features, scaled to the step
     that AdamW would take, so that one learning rate serves both. Embeddings, output layers,
-    vectors and training-only parts stay with AdamW.
+    vectors and training-only parts stay with AdamW. Of several processes each orthogonalises its
+    share of the matrices and gets the others' results.
     """
 
-    def __init__(self, kind: str, named: Sequence[tuple[str, nn.Parameter]]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        named: Sequence[tuple[str, nn.Parameter]],
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
         """Keeps the parameters in their order: a saved state is found by position.
 
         Args:
             kind: one of `OPTIMIZERS`.
-            named: names and parameters.
+            named: names and parameters, the same in every process.
+            rank: number of this process.
+            world: number of processes that share the work.
         """
         hidden = [p for name, p in named if kind == 'muon' and _is_hidden(name, p)]
         ids = {id(parameter) for parameter in hidden}
@@ -36,10 +46,12 @@ class Optimizer:
         self._parts: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(rest, betas=_BETAS, weight_decay=_WEIGHT_DECAY, fused=True)
         ]
-        if hidden:
+        self._shared = hidden if world > 1 else []
+        self._own, self._rank = hidden[rank::world], rank
+        if self._own:
             self._parts.append(
                 torch.optim.Muon(
-                    hidden, weight_decay=_WEIGHT_DECAY, adjust_lr_fn='match_rms_adamw'
+                    self._own, weight_decay=_WEIGHT_DECAY, adjust_lr_fn='match_rms_adamw'
                 )
             )
 
@@ -49,6 +61,18 @@ class Optimizer:
             for group in part.param_groups:
                 group['lr'] = learning_rate
             part.step()
+        if self._shared:
+            self._exchange()
+
+    @torch.no_grad()
+    def _exchange(self) -> None:
+        # One sum over all processes, in which everybody's matrices stand beside others' zeros.
+        own = {id(parameter) for parameter in self._own}
+        flat = torch.cat([_flat(p) if id(p) in own else _flat(p) * 0.0 for p in self._shared])
+        dist.all_reduce(flat)
+        parts = flat.split([parameter.numel() for parameter in self._shared])
+        for parameter, part in zip(self._shared, parts):
+            parameter.copy_(part.view_as(parameter))
 
     def zero_grad(self) -> None:
         """Sets all gradients to zeros, which stay: steps may leave layers out."""
@@ -60,9 +84,17 @@ class Optimizer:
         return [part.state_dict() for part in self._parts]
 
     def restore(self, state: list[dict[str, Any]]) -> None:
-        """Goes on from a state of the same kind and parameters."""
-        for part, saved in zip(self._parts, state, strict=True):
+        """Goes on from the first process's state of the same kind, parameters and processes.
+
+        The momentum of matrices that are another process's share is not in it and starts anew.
+        """
+        parts = self._parts if self._rank == 0 else self._parts[:1]
+        for part, saved in zip(parts, state):
             part.load_state_dict(saved)
+
+
+def _flat(parameter: nn.Parameter) -> Tensor:
+    return parameter.detach().flatten()
 
 
 def _is_hidden(name: str, parameter: nn.Parameter) -> bool:

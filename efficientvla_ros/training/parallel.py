@@ -12,6 +12,7 @@ import torch.multiprocessing as mp
 
 from efficientvla_ros.models.config import CogACTConfig
 from efficientvla_ros.training.dataset import load_demonstrations
+from efficientvla_ros.training.precision import keep_freed_memory
 from efficientvla_ros.training.settings import TrainSettings
 from efficientvla_ros.training.trainer import Progress, Trainer
 
@@ -77,6 +78,7 @@ def _work(
     progress: Progress | None = None,
 ) -> Trainer:
     torch.set_num_threads(1)
+    keep_freed_memory()
     if world > 1:
         dist.init_process_group('gloo', init_method=meeting, rank=rank, world_size=world)
     demonstrations = load_demonstrations(data, config.image_size, config.head.horizon)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from efficientvla_ros.training.optimizer import OPTIMIZERS
+from efficientvla_ros.training.precision import PRECISIONS
 from efficientvla_ros.types import InputError
 
 STAGES = ('vision', 'policy', 'head')
@@ -55,6 +56,7 @@ class TrainSettings:
         condition_drop: part of the draws made without the condition (for guidance).
         ema: decay of the averaged weights that are exported.
         optimizer: `adamw`, or `muon` for the matrices of the networks, see `training.optimizer`.
+        precision: `float32`, or `bfloat16` for the products of a step, see `training.precision`.
     """
 
     vision: StageSettings = field(default=StageSettings(400, 32, 1e-3))
@@ -73,6 +75,7 @@ class TrainSettings:
     condition_drop: float = 0.1
     ema: float = 0.998
     optimizer: str = 'adamw'
+    precision: str = 'float32'
 
     def stage(self, name: str) -> StageSettings:
         """Returns the settings of a stage in `STAGES`."""
@@ -87,15 +90,16 @@ class TrainSettings:
         """Builds settings from `to_dict`'s output; missing keys keep their defaults.
 
         Raises:
-            InputError: a key or the optimiser is unknown.
+            InputError: a key, the optimiser or the precision is unknown.
         """
         unknown = set(values) - {item.name for item in fields(cls)}
         if unknown:
             raise InputError(f'training settings have unknown keys: {", ".join(sorted(unknown))}')
         stages = {name: StageSettings(**values[name]) for name in STAGES if name in values}
-        kind = values.get('optimizer', OPTIMIZERS[0])
-        if kind not in OPTIMIZERS:
-            raise InputError(f'optimizer is {kind!r}, expected one of {", ".join(OPTIMIZERS)}')
+        for name, known in (('optimizer', OPTIMIZERS), ('precision', PRECISIONS)):
+            kind = values.get(name, known[0])
+            if kind not in known:
+                raise InputError(f'{name} is {kind!r}, expected one of {", ".join(known)}')
         # JSON has no tuples.
         rest = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**{**rest, **stages})

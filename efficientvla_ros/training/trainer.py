@@ -29,6 +29,7 @@ from efficientvla_ros.training.growth import fits, grow_layers
 from efficientvla_ros.training.heads import TrainingHeads
 from efficientvla_ros.training.losses import LOSSES
 from efficientvla_ros.training.optimizer import Optimizer
+from efficientvla_ros.training.precision import precision
 from efficientvla_ros.training.settings import STAGES, TrainSettings, learning_rate
 from efficientvla_ros.training.validation import validate
 from efficientvla_ros.types import InputError
@@ -237,11 +238,12 @@ class Trainer:
 
     def _one_step(self, parameters: list[nn.Parameter]) -> dict[str, Tensor]:
         settings, plan = self.settings, self.settings.stage(self.stage)
-        rng = np.random.default_rng(
-            [settings.seed, STAGES.index(self.stage), self.step, self.rank]
-        )
-        batch = self._train.draw(plan.batch, rng)
-        loss, values = LOSSES[self.stage](self.model, self.heads, batch, settings, rng)
+        now = [settings.seed, STAGES.index(self.stage), self.step]
+        batch = self._train.draw(plan.batch, np.random.default_rng([*now, self.rank]))
+        # All processes leave out the same parts, so that none waits for another.
+        rng = np.random.default_rng([*now, self.world])
+        with precision(settings.precision, self.device):
+            loss, values = LOSSES[self.stage](self.model, self.heads, batch, settings, rng)
         loss.backward()
         if self._new_heads and self.stage == 'policy' and self.step < settings.new_heads_steps:
             self.model.zero_grad(set_to_none=False)
@@ -263,7 +265,7 @@ class Trainer:
             named = [(name, part) for name, part in policy if not name.startswith(_HEAD)]
             named += self.heads.named_parameters()
         parameters = [parameter for _, parameter in named]
-        self._optimizer = Optimizer(self.settings.optimizer, named)
+        self._optimizer = Optimizer(self.settings.optimizer, named, self.rank, self.world)
         for parameter in parameters:
             # Layers that a step leaves out still take part in the shared gradient.
             parameter.grad = torch.zeros_like(parameter)

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 SCHEMA = 'efficientvla_ros/inspect/1'
 
-_NOT_SIZES = {'name', 'step_duration', 'cameras', 'head.ddim_steps', 'head.guidance'}
+_NOT_SIZES = {
+    'name', 'step_duration', 'cameras', 'head.ddim_steps', 'head.guidance', 'head.temperature',
+}  # fmt: skip
 """Fields in which checkpoints of one model may differ."""
 
 

@@ -80,6 +80,9 @@ class DiTConfig:
         diffusion_steps: length of the noise schedule the head was trained on.
         ddim_steps: default number of sampling steps.
         guidance: default classifier-free guidance scale; 1.0 or less switches it off.
+        temperature: scale of the noise that sampling starts from. 1 draws from the learnt
+            distribution, whose spread a policy that is unsure adds to its error; 0 goes to the
+            distribution's centre.
     """
 
     width: int
@@ -90,6 +93,7 @@ class DiTConfig:
     diffusion_steps: int = 100
     ddim_steps: int = 10
     guidance: float = 1.5
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

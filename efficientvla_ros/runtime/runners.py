@@ -86,7 +86,8 @@ class Runners:
                 generator=torch.Generator().manual_seed(seed),
                 dtype=torch.float32,
             )
-            self.noise = noise.to(model.action_model.net.positional_embedding.device)
+            device = model.action_model.net.positional_embedding.device
+            self.noise = (head.temperature * noise).to(device)
         else:
             refuse_diffusion_options(model.config.name, num_ddim_steps, guidance)
         self._no_profile, self._only_kept = no_profile, only_kept

@@ -47,5 +47,6 @@ def _sampled(model: CogACT, cognition: Tensor) -> Tensor:
     noise = torch.randn(
         1, head.horizon, head.action_dim, generator=torch.Generator().manual_seed(0)
     ).to(features.device)
-    sampled = model.sampler()(features, noise.expand(len(features), -1, -1))
+    noise = head.temperature * noise.expand(len(features), -1, -1)
+    sampled = model.sampler()(features, noise)
     return sampled.clamp(-1, 1).unflatten(0, cognition.shape[:2])

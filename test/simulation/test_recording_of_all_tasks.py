@@ -132,6 +132,19 @@ def test_labels_are_plans_of_the_state_for_each_instruction():
     assert all(row.shape == (3, 16, 7) for row in found.rows['plans'])
 
 
+def test_more_objects_than_labels_give_three_instructions_too(tmp_path):
+    brief = RecordingSettings('pick', 20, 0, SIZE, scattered=True).disturbances()
+    demonstrator = Demonstrator('pick', SIZE, brief, setting='variants')
+    try:
+        write_shard(tmp_path / 'pick.npz', demonstrator, range(20), keep_all=True)
+    finally:
+        demonstrator.close()
+    shard = dict(np.load(tmp_path / 'pick.npz'))
+    found = {len(set(frame_goals(shard, row, DESCRIBED))) for row in range(len(shard['episode']))}
+    assert found == {3}
+    assert (shard['keypoints'][:, :, 0] >= 0).sum(axis=1).max() > 3, 'more things than labels'
+
+
 def test_scattered_starts_hold_things_and_pull_handles(tmp_path):
     settings = RecordingSettings('place_plate', 30, 0, SIZE, scattered=True).disturbances()
     assert settings == Disturbances(random_start_rate=1.0, frames=3)

@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from efficientvla_ros.training.optimizer import OPTIMIZERS, Optimizer
@@ -68,3 +69,29 @@ def test_gradients_stay_allocated(network):
     Optimizer('muon', named(network)).zero_grad()
     Optimizer('adamw', named(network)).zero_grad()
     assert all(not parameter.grad.any() for parameter in network.parameters())
+
+
+def _two_steps(rank: int, meeting: str, world: int) -> None:
+    torch.manual_seed(0)
+    network = Network()
+    gradients = [torch.randn_like(parameter) for parameter in network.parameters()]
+    dist.init_process_group('gloo', init_method=meeting, rank=rank, world_size=world)
+    optimizer = Optimizer('muon', named(network), rank, world)
+    for _ in range(2):
+        for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+            parameter.grad = gradient.clone()
+        optimizer.step(RATE)
+    torch.save(network.state_dict(), f'{meeting[len("file://") :]}.{world}.{rank}')
+    dist.destroy_process_group()
+
+
+def test_processes_that_share_the_matrices_take_the_steps_of_one(tmp_path):
+    store = tmp_path / 'store'
+    for world in (1, 2):
+        torch.multiprocessing.spawn(
+            _two_steps, (f'file://{store}', world), nprocs=world, start_method='spawn'
+        )
+        store.unlink(missing_ok=True)
+    alone, *shared = (torch.load(f'{store}.{name}') for name in ('1.0', '2.0', '2.1'))
+    for weights in shared:
+        assert all(torch.equal(weights[name], value) for name, value in alone.items())

@@ -13,7 +13,7 @@ ENV := . scripts/env.sh
 setup:  ## Make .venv with all requirements and build the messages (does nothing when current)
 	@scripts/setup_env.sh
 
-demo: setup  ## Simulator and policy as ROS nodes: the arm picks up what the instruction names
+demo: setup  ## Simulator and policy as ROS nodes: six tasks, dense beside an accelerated policy
 	@$(ENV); efficientvla demo $(ARGS)
 
 test: setup  ## Run the test suite

@@ -11,7 +11,12 @@ from typing import Annotated
 
 import typer
 
-from efficientvla_ros.cli.demo_options import DEFAULT_COMPARE, DEFAULT_TASK, DemoOptions
+from efficientvla_ros.cli.demo_options import (
+    DEFAULT_COMPARE,
+    DEFAULT_MODEL,
+    DEFAULT_TASK,
+    DemoOptions,
+)
 from efficientvla_ros.types import InputError
 
 EXIT_FAILED = 1
@@ -31,7 +36,7 @@ def command(
     ] = _DEFAULT_SEED,
     model: Annotated[
         str, typer.Option(help='Embedded model by name, or a checkpoint folder or file.')
-    ] = 'tabletop',
+    ] = DEFAULT_MODEL,
     preset: Annotated[
         str, typer.Option(help='Acceleration of the policy, such as efficientvla.')
     ] = 'dense',

@@ -16,8 +16,9 @@ NOTHING = 'none'
 CHANGES = 3
 """Scenes whose instruction is changed."""
 
-DEFAULT_TASK = 'pick'
-DEFAULT_COMPARE = NOTHING
+DEFAULT_MODEL = 'tabletop-small'
+DEFAULT_TASK = ALL_TASKS
+DEFAULT_COMPARE = 'combined'
 
 
 @dataclass(frozen=True)

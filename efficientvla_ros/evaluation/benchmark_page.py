@@ -7,12 +7,9 @@ from typing import Any
 
 from efficientvla_ros.evaluation.report import SCHEMA as EVALUATION
 from efficientvla_ros.evaluation.report import read_json
-from efficientvla_ros.evaluation.results_page import machine_of
+from efficientvla_ros.evaluation.results_page import SUITES, machine_of
 from efficientvla_ros.evaluation.suite import read_suite_report, suite_tables
 from efficientvla_ros.simulation.variation import SETTINGS
-
-SUITES = ('suite_matching.json', 'suite_variants.json', 'suite_dynamic.json')
-"""Reports of `efficientvla evaluate --task all --presets`, one a setting."""
 
 EXPERTS = 'expert_{setting}_{task}.json'
 """Reports of `efficientvla evaluate --model expert --task all`."""

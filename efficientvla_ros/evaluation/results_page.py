@@ -9,6 +9,7 @@ from efficientvla_ros.evaluation import results_channels
 from efficientvla_ros.evaluation.preset_tables import joint_table, plan_notes
 from efficientvla_ros.evaluation.report import describe
 from efficientvla_ros.evaluation.results_channels import channels_section
+from efficientvla_ros.evaluation.suite import averages_table, read_suite_report
 from efficientvla_ros.types import InputError
 
 START, END = '<!-- results: start -->', '<!-- results: end -->'
@@ -16,6 +17,8 @@ EVALUATIONS = ('pick.json', 'pick_swapped.json', 'pick_camera_2px.json')
 BENCHMARK, DEMO, SOAK = 'benchmark_cpu.json', 'demo.json', 'soak.json'
 PRESETS, PRESETS_TIME = 'presets.json', 'benchmark_presets_cogact_mini.json'
 PRESETS_PICTURE = 'docs/images/presets.png'
+SUITES = ('suite_matching.json', 'suite_variants.json', 'suite_dynamic.json')
+"""Reports of `efficientvla evaluate --task all --presets`, one a setting."""
 
 
 def render(folder: Path) -> str:
@@ -32,6 +35,7 @@ def render(folder: Path) -> str:
     parts = [
         f'Measured on {machine_of(evaluations[0])}, by the commands of this package; '
         f'the reports lie in [docs/reports](docs/reports).',
+        _suites(folder),
         _closed_loop(evaluations, demo),
         _latency(benchmark),
         _node(soak),
@@ -86,6 +90,17 @@ def insert(page: str, results: str) -> str:
     return f'{before}{START}\n\n{results}\n{END}{after}'
 
 
+def _suites(folder: Path) -> str:
+    reports = [read_suite_report(folder / name) for name in SUITES]
+    tasks = next(iter(reports[0]['cells'].values()))
+    return (
+        f'`{reports[0]["settings"]["model"]}` on its {len(tasks)} tasks '
+        '([docs/benchmark.md](docs/benchmark.md) has them one by one, with intervals and tests); '
+        'the speed-up is that of a plan in the first setting:\n\n'
+        f'{averages_table(reports)}'
+    )
+
+
 def _closed_loop(evaluations: list[dict], demo: dict) -> str:
     lines = [
         '| closed loop, unseen seeds | success | Wilson 95 % | wrong object lifted |',
@@ -100,14 +115,17 @@ def _closed_loop(evaluations: list[dict], demo: dict) -> str:
                 summary['wrong_object'],
             )
         )  # fmt: skip
-    changes = demo['instruction_changes']
-    wrong = sum(row['outcome'] == 'wrong_object' for row in demo['rows'])
-    name = (
-        f'over ROS 2 (`make demo`), {changes["applied"]} with the instruction changed in mid-run'
-    )
-    lines.append(
-        _success_row(name, demo['successes'], demo['episodes'], demo['success_interval_95'], wrong)
-    )
+    model, changed = demo['settings']['model'], demo['instruction_changes']['applied']
+    for name, part in demo.get('presets', {'': demo}).items():
+        rows = [row for row in demo['rows'] if not name or row['preset'] == name]
+        about = f'over ROS 2 (`make demo`): `{model}`' + (f', `{name}`' if name else '')
+        wrong = sum(row['outcome'] == 'wrong_object' for row in rows)
+        count = part['successes'], part['episodes'], part['success_interval_95']
+        lines.append(_success_row(about, *count, wrong))
+    lines += [
+        '',
+        f'In {changed} of the episodes over ROS 2 the instruction was changed in mid-run.',
+    ]
     return '\n'.join(lines)
 
 

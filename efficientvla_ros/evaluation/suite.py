@@ -150,6 +150,26 @@ def suite_tables(report: dict[str, Any]) -> str:
     return '\n\n'.join(parts) + '\n'
 
 
+def averages_table(reports: Sequence[Mapping[str, Any]]) -> str:
+    """Returns a Markdown table of several reports: a line a preset, a column a setting."""
+    overall = {name: part for report in reports for name, part in report['overall'].items()}
+    names = list(dict.fromkeys(name for part in overall.values() for name in part))
+    lines = [
+        '| preset | ' + ' | '.join(f'{setting}, average' for setting in overall) + ' | speed-up |',
+        '|---' * (len(overall) + 2) + '|',
+    ]
+    for name in names:
+        found = [part.get(name) for part in overall.values()]
+        cells = (_average_cell(section) if section else '' for section in found)
+        speed = next(speed_up_cell(section) for section in found if section)
+        lines.append(table_line((f'`{name}`', *cells, speed)))
+    return '\n'.join(lines)
+
+
+def _average_cell(section: Mapping[str, Any]) -> str:
+    return f'{section["success_average"]:.1%} of {section["summary"]["episodes"]}'
+
+
 def compare_suites(report: dict[str, Any], other: dict[str, Any]) -> tuple[int, int]:
     """Counts the episodes that two reports have in common, and those that ended likewise.
 

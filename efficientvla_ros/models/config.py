@@ -232,7 +232,7 @@ TABLETOP_SMALL = replace(
     TABLETOP,
     name='tabletop-small',
     llm=replace(TABLETOP.llm, layers=24),
-    head=DiTConfig(width=96, depth=2, heads=3),
+    head=DiTConfig(width=96, depth=2, heads=3, temperature=0.0),
 )
 """The policy of the six tasks, with CogACT's head window and shares of work."""
 

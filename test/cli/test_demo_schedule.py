@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from efficientvla_ros.cli.demo_options import DEFAULT_COMPARE, DEFAULT_TASK, DemoOptions
+from efficientvla_ros.cli.demo_options import NOTHING, DemoOptions
 from efficientvla_ros.cli.demo_schedule import (
     Schedule,
     can_change,
@@ -25,8 +25,8 @@ PAIR = ('dense', 'combined')
 
 def options(**changes: object) -> DemoOptions:
     values = {
-        'task': DEFAULT_TASK, 'episodes': 3, 'seed': 5, 'model': 'tabletop', 'preset': 'dense',
-        'compare': DEFAULT_COMPARE, 'out': Path('out'), 'domain_id': 1, 'image_side': 448,
+        'task': 'pick', 'episodes': 3, 'seed': 5, 'model': 'tabletop', 'preset': 'dense',
+        'compare': NOTHING, 'out': Path('out'), 'domain_id': 1, 'image_side': 448,
         'min_success': 0.9, 'start_timeout': 60.0,
     }  # fmt: skip
     return DemoOptions(**{**values, **changes})

@@ -151,7 +151,7 @@ def results_page_folder(folder):
 
     committed = Path(__file__).resolve().parents[2] / 'docs' / 'reports'
     names = (*results_page.EVALUATIONS, results_page.BENCHMARK, results_page.DEMO)
-    for name in (*names, results_page.SOAK):
+    for name in (*names, results_page.SOAK, *results_page.SUITES):
         (folder / name).write_text((committed / name).read_text())
     return folder
 

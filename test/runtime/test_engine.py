@@ -1,10 +1,15 @@
 """The engine: observation in, chunk and report out; what it cannot take is refused clearly."""
 
+import json
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from efficientvla_ros.runtime.engine import Engine, load_engine
+from efficientvla_ros.runtime.load_options import WEIGHTS_FOLDER
 from efficientvla_ros.types import InputError, Observation
 
 
@@ -40,6 +45,19 @@ def test_the_same_observation_gives_the_same_plan_and_sequences_count_up(engine)
     second, _ = engine.infer(observation())
     assert np.array_equal(first.actions, second.actions)
     assert second.sequence == first.sequence + 1
+
+
+@pytest.mark.parametrize('temperature', [0.0, 0.5])
+def test_sampling_starts_from_noise_of_the_head_s_temperature(temperature, tmp_path):
+    folder = Path(shutil.copytree(WEIGHTS_FOLDER / 'tabletop', tmp_path / 'tabletop'))
+    path = folder / 'config.json'
+    description = json.loads(path.read_text())
+    description['model']['head']['temperature'] = temperature
+    path.write_text(json.dumps(description))
+    warm, cool = (load_engine(str(name), threads=1) for name in ('tabletop', folder))
+    assert torch.equal(cool.noise, temperature * warm.noise)
+    plans = [engine.infer(observation())[0].actions for engine in (warm, cool)]
+    assert not np.array_equal(*plans)
 
 
 def test_the_gripper_is_zero_or_one(engine):

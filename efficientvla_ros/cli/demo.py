@@ -13,6 +13,8 @@ import typer
 
 from efficientvla_ros.cli.demo_options import (
     DEFAULT_COMPARE,
+    DEFAULT_EXECUTE_STEPS,
+    DEFAULT_EXECUTION,
     DEFAULT_MODEL,
     DEFAULT_TASK,
     DemoOptions,
@@ -44,6 +46,12 @@ def command(
         str,
         typer.Option(help='Another preset, under which every scene is run again; or none.'),
     ] = DEFAULT_COMPARE,
+    execution: Annotated[
+        str, typer.Option(help='How plans that overlap are executed: control.execution.')
+    ] = DEFAULT_EXECUTION,
+    execute_steps: Annotated[
+        int, typer.Option(min=1, max=64, help='Control periods (0.2 s) between two plans.')
+    ] = DEFAULT_EXECUTE_STEPS,
     out: Annotated[
         Path, typer.Option(help='Folder for demo.mp4, report.png, summary.json and logs.')
     ] = Path('demo_output'),
@@ -82,6 +90,8 @@ def command(
         model=_absolute(model),
         preset=preset,
         compare=compare,
+        execution=execution,
+        execute_steps=execute_steps,
         out=out,
         domain_id=free_domain() if domain_id < 0 else domain_id,
         image_side=image_side,

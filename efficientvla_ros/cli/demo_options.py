@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from efficientvla_ros.control.config import EXECUTIONS
 from efficientvla_ros.evaluation.presets import check_preset
 from efficientvla_ros.simulation.goals import ALL_TASKS, TASKS
 from efficientvla_ros.simulation.variation import MATCHING
@@ -19,6 +20,7 @@ CHANGES = 3
 DEFAULT_MODEL = 'tabletop-small'
 DEFAULT_TASK = ALL_TASKS
 DEFAULT_COMPARE = 'combined'
+DEFAULT_EXECUTION, DEFAULT_EXECUTE_STEPS = 'adaptive_ensemble', 1
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,14 @@ class DemoOptions:
         min_success: share of successes that counts as working.
         start_timeout: longest wait for the policy to become active, s.
         setting: look and events of every scene.
+        execution: how plans that overlap are executed.
+        execute_steps: control periods between two plans.
         changes: number of scenes whose instruction is changed in mid-run.
         show_outcome: how long the end of an episode stays on the screen, s.
         video: whether the video and key frames are made.
 
     Raises:
-        InputError: there is no such task or preset, or a preset is compared with itself.
+        InputError: there is no such task, preset or execution, or a preset is compared with itself.
     """
 
     task: str
@@ -58,6 +62,8 @@ class DemoOptions:
     min_success: float
     start_timeout: float
     setting: str = MATCHING
+    execution: str = DEFAULT_EXECUTION
+    execute_steps: int = DEFAULT_EXECUTE_STEPS
     changes: int = CHANGES
     show_outcome: float = 1.0
     video: bool = True
@@ -67,6 +73,10 @@ class DemoOptions:
         if self.task not in (*TASKS, ALL_TASKS):
             expected = ', '.join((*TASKS, ALL_TASKS))
             raise InputError(f'unknown task "{self.task}", expected one of: {expected}')
+        if self.execution not in EXECUTIONS:
+            raise InputError(
+                f'unknown execution "{self.execution}", expected one of: {", ".join(EXECUTIONS)}'
+            )
         for name in self.presets:
             check_preset(name)
         if self.compare == self.preset:

@@ -100,15 +100,31 @@ def start_mock_robot(
 
 
 def start_policy(
-    *, model: str, preset: str, logs: Path, env: dict[str, str], rate: float = 0.0
+    *,
+    model: str,
+    preset: str,
+    logs: Path,
+    env: dict[str, str],
+    rate: float = 0.0,
+    execution: Mapping[str, object] | None = None,
 ) -> ChildProcess:
-    """Starts the policy node; it configures and activates itself."""
+    """Starts the policy node; it configures and activates itself.
+
+    Args:
+        model: name or path.
+        preset: its acceleration.
+        logs: folder for what it prints.
+        env: its environment.
+        rate: inferences per second, 0 for the usual.
+        execution: further parameters that say how plans are executed.
+    """
     # Quoted: a folder named 7 or true is still a string for the parameter parser.
     parameters = {
         'model.path': "'" + model.replace("'", "''") + "'",
         'acceleration.preset': preset,
         'control.rate': rate,
         'autostart': True,
+        **(execution or {}),
         **TABLETOP_ARM,
     }
     return ChildProcess('policy node', _node('policy_node', parameters), logs / 'policy.log', env)

@@ -129,7 +129,16 @@ class DemoRun:
             )
         )
         self._children.append(
-            start_policy(model=options.model, preset=options.preset, logs=logs, env=env)
+            start_policy(
+                model=options.model,
+                preset=options.preset,
+                logs=logs,
+                env=env,
+                execution={
+                    'control.execution': options.execution,
+                    'control.execute_steps': options.execute_steps,
+                },
+            )
         )
         for name in ('ROS_LOG_DIR', 'ROS_AUTOMATIC_DISCOVERY_RANGE'):
             os.environ[name] = env[name]  # for our own node as well

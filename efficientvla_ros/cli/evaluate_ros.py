@@ -16,7 +16,9 @@ from efficientvla_ros.evaluation.presets import DENSE, parse_presets
 from efficientvla_ros.evaluation.settings import EXPERT, EvaluationSettings
 from efficientvla_ros.types import InputError
 
-_TAKEN = 'task', 'setting', 'episodes', 'seed', 'model', 'camera_size'
+_TAKEN = (
+    'task', 'setting', 'episodes', 'seed', 'model', 'camera_size', 'execution', 'execute_steps',
+)  # fmt: skip
 _START_TIMEOUT = 180.0
 
 
@@ -111,6 +113,8 @@ def _run(cell: EvaluationSettings, names: tuple[str, ...]):
             episodes=cell.episodes,
             seed=cell.seed,
             model=cell.model,
+            execution=cell.execution,
+            execute_steps=cell.execute_steps,
             preset=names[0],
             compare=names[1] if len(names) > 1 else NOTHING,
             out=Path(folder),

@@ -60,7 +60,7 @@ def command(
     ] = False,
     min_success: Annotated[
         float, typer.Option(min=0.0, max=1.0, help='Share of successes that counts as working.')
-    ] = 0.9,
+    ] = 0.7,
     domain_id: Annotated[
         int,
         typer.Option(

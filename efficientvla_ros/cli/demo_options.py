@@ -47,7 +47,8 @@ class DemoOptions:
         video: whether the video and key frames are made.
 
     Raises:
-        InputError: there is no such task, preset or execution, or a preset is compared with itself.
+        InputError: there is no such task, preset or execution, or a preset is compared with
+            itself.
     """
 
     task: str

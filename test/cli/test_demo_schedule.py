@@ -113,6 +113,7 @@ def test_without_another_preset_there_is_one():
     ('changes', 'expected'),
     [
         ({'task': 'juggle'}, 'unknown task "juggle", expected one of: pick, .*, all'),
+        ({'execution': 'fast'}, 'unknown execution "fast", expected one of: replan, blend'),
         ({'preset': 'fast'}, "preset 'fast' is unknown, expected one of dense"),
         ({'compare': 'fast'}, "preset 'fast' is unknown, expected one of dense"),
         ({'compare': 'dense'}, '--compare dense: expected another preset than --preset dense'),

@@ -8,8 +8,13 @@ from typing import Any
 from efficientvla_ros.evaluation.report import SCHEMA as EVALUATION
 from efficientvla_ros.evaluation.report import read_json
 from efficientvla_ros.evaluation.results_page import SUITES, machine_of
+from efficientvla_ros.evaluation.ros_report import SCHEMA as OVER_ROS_SCHEMA
+from efficientvla_ros.evaluation.ros_report import parity_line, ros_table
 from efficientvla_ros.evaluation.suite import read_suite_report, suite_tables
 from efficientvla_ros.simulation.variation import SETTINGS
+
+OVER_ROS = 'suite_ros.json'
+"""Report of `efficientvla evaluate --task all --ros --compare`."""
 
 EXPERTS = 'expert_{setting}_{task}.json'
 """Reports of `efficientvla evaluate --model expert --task all`."""
@@ -27,11 +32,21 @@ def render(folder: Path) -> str:
     parts = [
         _suite(read_suite_report(folder / name)) for name in SUITES if (folder / name).exists()
     ]
+    if (folder / OVER_ROS).exists():
+        parts.append(_over_ros(read_json(folder / OVER_ROS, OVER_ROS_SCHEMA, 'a report over ROS')))
     return '\n\n'.join([*parts, _experts(folder)]) + '\n'
 
 
 def _suite(report: dict[str, Any]) -> str:
     return f'{machine_of(report)}\n\n{suite_tables(report)}'.rstrip()
+
+
+def _over_ros(report: dict[str, Any]) -> str:
+    lines = [
+        f'`{name}`, {parity_line(found)}.' for name, found in report.get('parity', {}).items()
+    ]
+    title = 'The same over DDS, simulator and policy as nodes of their own (`--ros`):'
+    return '\n\n'.join((title, *lines, ros_table(report).rstrip()))
 
 
 def _experts(folder: Path) -> str:

@@ -6,6 +6,7 @@ from preset_rows import rows
 
 from efficientvla_ros.evaluation.benchmark_page import render
 from efficientvla_ros.evaluation.report import build_report, write_json
+from efficientvla_ros.evaluation.ros_report import SCHEMA as OVER_ROS
 from efficientvla_ros.evaluation.settings import EvaluationSettings
 from efficientvla_ros.evaluation.suite import build_suite_report
 
@@ -19,3 +20,20 @@ def test_suites_and_experts_are_on_the_page(tmp_path):
     page = render(tmp_path)
     assert '| `dense` | 2/3 |' in page and '| `cache` | 3/3 |' in page
     assert '| setting | `pick` |' in page and '| dynamic | 3/3 |' in page
+
+
+def test_episodes_over_ros_and_how_far_they_agree_are_on_the_page(tmp_path):
+    section = {'successes': 4, 'episodes': 5, 'wilson_95': [0.376, 0.964]}
+    parity = {
+        'pairs': 5, 'difference': -0.2, 'difference_95': [-0.6, 0.3],
+        'only_here': 0, 'only_dense': 1, 'p_value': 1.0,
+    }  # fmt: skip
+    report = {
+        'schema': OVER_ROS,
+        'cells': {'matching': {'pick': {'dense': section}}},
+        'parity': {'dense': parity},
+    }
+    write_json(tmp_path / 'suite_ros.json', report)
+    page = render(tmp_path)
+    assert '| matching | `pick` | dense | 4/5 | 37.6% to 96.4% |' in page
+    assert '`dense`, over ROS against in process on 5 common episodes: -20.0 points' in page

@@ -110,7 +110,7 @@ def _closed_loop(evaluations: list[dict], demo: dict) -> str:
         summary = report['summary']
         lines.append(
             _success_row(
-                f'in process: {describe(report["settings"])}',
+                f'in process: `{report["settings"]["model"]}`, {describe(report["settings"])}',
                 summary['successes'], summary['episodes'], summary['wilson_95'],
                 summary['wrong_object'],
             )

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,7 +68,7 @@ def fingerprint(model: PrismaticVLM) -> Fingerprint:
     Raises:
         ValueError: other parts of the model are on the meta device.
     """
-    config = json.dumps({**model.config.to_dict(), 'name': ''}, sort_keys=True)
+    config = json.dumps(_configuration(model), sort_keys=True)
     rest: list[tuple[str, Tensor]] = []
     layers: list[list[tuple[str, Tensor]]] = [[] for _ in model.llm_backbone.llm.model.layers]
     for name, value in model.named_parameters():
@@ -80,6 +81,16 @@ def fingerprint(model: PrismaticVLM) -> Fingerprint:
             rest.append((name, value))
     digests = ('' if any(v.is_meta for _, v in part) else _digest('', part) for part in layers)
     return Fingerprint(_digest(config, rest), tuple(digests))
+
+
+def _configuration(model: PrismaticVLM) -> dict[str, Any]:
+    config = {**model.config.to_dict(), 'name': ''}
+    head = dict(config.get('head') or {})
+    # Profiles from before there was a temperature stay those of their models.
+    if head.get('temperature') == 1.0:
+        del head['temperature']
+        config['head'] = head
+    return config
 
 
 def _digest(text: str, parameters: Iterable[tuple[str, Tensor]]) -> str:

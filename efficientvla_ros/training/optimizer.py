@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
+
+from efficientvla_ros.training.sharing import sum_over_processes
 
 OPTIMIZERS = ('adamw', 'muon')
 
@@ -66,13 +67,12 @@ class Optimizer:
 
     @torch.no_grad()
     def _exchange(self) -> None:
-        # One sum over all processes, in which everybody's matrices stand beside others' zeros.
+        # Everybody's own matrices are added to the others' zeros.
         own = {id(parameter) for parameter in self._own}
-        flat = torch.cat([_flat(p) if id(p) in own else _flat(p) * 0.0 for p in self._shared])
-        dist.all_reduce(flat)
-        parts = flat.split([parameter.numel() for parameter in self._shared])
-        for parameter, part in zip(self._shared, parts):
-            parameter.copy_(part.view_as(parameter))
+        for parameter in self._shared:
+            if id(parameter) not in own:
+                parameter.zero_()
+        sum_over_processes(self._shared)
 
     def zero_grad(self) -> None:
         """Sets all gradients to zeros, which stay: steps may leave layers out."""
@@ -91,10 +91,6 @@ class Optimizer:
         parts = self._parts if self._rank == 0 else self._parts[:1]
         for part, saved in zip(parts, state):
             part.load_state_dict(saved)
-
-
-def _flat(parameter: nn.Parameter) -> Tensor:
-    return parameter.detach().flatten()
 
 
 def _is_hidden(name: str, parameter: nn.Parameter) -> bool:

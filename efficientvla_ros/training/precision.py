@@ -77,9 +77,7 @@ def _attention(
     if is_causal:
         attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
     if attn_mask is not None:
-        scores = scores + torch.zeros_like(attn_mask, dtype=scores.dtype).masked_fill(
-            ~attn_mask, float('-inf')
-        )
+        scores = scores.masked_fill(~attn_mask, float('-inf'))
     # Softmax in the products' type: autocast would go to float32 and back.
     with torch.autocast(q.device.type, enabled=False):
         return scores.softmax(-1).to(v.dtype) @ v

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -31,6 +30,7 @@ from efficientvla_ros.training.losses import LOSSES
 from efficientvla_ros.training.optimizer import Optimizer
 from efficientvla_ros.training.precision import precision
 from efficientvla_ros.training.settings import STAGES, TrainSettings, learning_rate
+from efficientvla_ros.training.sharing import sum_over_processes
 from efficientvla_ros.training.validation import validate
 from efficientvla_ros.types import InputError
 
@@ -276,11 +276,10 @@ class Trainer:
     def _share_gradients(self, parameters: list[nn.Parameter]) -> None:
         if self.world == 1:
             return
-        flat = torch.cat([p.grad.flatten() for p in parameters])
-        dist.all_reduce(flat)
-        flat /= self.world
-        for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters])):
-            parameter.grad.copy_(part.view_as(parameter))
+        gradients = [parameter.grad for parameter in parameters]
+        sum_over_processes(gradients)
+        for gradient in gradients:
+            gradient /= self.world
 
     @torch.no_grad()
     def _update_average(self) -> None:

@@ -4,7 +4,8 @@ Embedded (what `save_checkpoint` writes):
 
     config.json               sizes of the networks, words of the tokenizer
     dataset_statistics.json   action quantiles by data set, as in the released CogACT folders
-    model.safetensors         weights under `<group>.<name>`, groups and names as released
+    model.safetensors         weights under `<group>.<name>`, groups and names as released; or in
+                              several files with an index, as Hugging Face names them
 
 CogACT: `config.json`, `dataset_statistics.json`, `checkpoints/<one file>.pt`; the path of the
 `.pt` file itself will do as well. OpenVLA: a Hugging Face folder with `model_type` openvla and
@@ -21,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from efficientvla_ros.models.cogact import CogACT
@@ -43,12 +43,12 @@ from efficientvla_ros.models.sizes import model_config
 from efficientvla_ros.models.sources import (
     CONFIG_FILE,
     STATISTICS_FILE,
-    WEIGHTS_FILE,
     Source,
     find_source,
 )
 from efficientvla_ros.models.statistics import ActionStatistics
 from efficientvla_ros.models.tensor_files import EMA_GROUP, TensorFile, open_tensors
+from efficientvla_ros.models.tensor_writer import write_tensors
 from efficientvla_ros.models.tokenizer import HashTokenizer, Tokenizer, WordTokenizer
 from efficientvla_ros.models.verify import compare, expected_tensors, shapes_of
 
@@ -85,6 +85,7 @@ def save_checkpoint(
     tokenizer: WordTokenizer,
     statistics: dict[str, Any],
     dtype: torch.dtype = torch.float32,
+    largest_file: int | None = None,
 ) -> None:
     """Writes an embedded checkpoint.
 
@@ -94,6 +95,7 @@ def save_checkpoint(
         tokenizer: text to ids.
         statistics: the content of `dataset_statistics.json`.
         dtype: type in the file.
+        largest_file: bytes of weights in one file, of which there may then be several.
     """
     folder.mkdir(parents=True, exist_ok=True)
     description = {
@@ -104,8 +106,7 @@ def save_checkpoint(
     (folder / CONFIG_FILE).write_text(json.dumps(description, indent=2) + '\n')
     (folder / STATISTICS_FILE).write_text(json.dumps(statistics, indent=2) + '\n')
     tensors = {name: value.to(dtype).contiguous() for name, value in model.state_dict().items()}
-    save_file(tensors, folder / WEIGHTS_FILE)
-    (folder / WEIGHTS_FILE).chmod(0o644)  # safetensors writes it for the owner alone
+    write_tensors(folder, tensors, largest_file)
 
 
 def load_checkpoint(

@@ -231,7 +231,7 @@ TABLETOP = CogACTConfig(
 TABLETOP_SMALL = replace(
     TABLETOP,
     name='tabletop-small',
-    llm=replace(TABLETOP.llm, layers=24),
+    llm=replace(TABLETOP.llm, width=192, layers=24, heads=6, kv_heads=6, mlp_width=528),
     head=DiTConfig(width=96, depth=2, heads=3, temperature=0.0),
 )
 """The policy of the six tasks, with CogACT's head window and shares of work."""

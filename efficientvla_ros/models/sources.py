@@ -14,6 +14,7 @@ from efficientvla_ros.models.tensor_files import INDEX_SUFFIX
 CONFIG_FILE = 'config.json'
 STATISTICS_FILE = 'dataset_statistics.json'
 WEIGHTS_FILE = 'model.safetensors'
+INDEX_FILE = 'model' + INDEX_SUFFIX
 TOKENIZER_FILE = 'tokenizer.json'
 
 _EXPECTED = "'vla.base_vlm' (CogACT), 'model_type' openvla, or 'architecture' cogact (embedded)"
@@ -74,8 +75,9 @@ def find_source(path: Path) -> Source:
     description = read_json(path / CONFIG_FILE)
     kind = _kind(path, description)
     if kind == EMBEDDED:
-        return Source(kind, path, path / WEIGHTS_FILE, description)
+        return Source(kind, path, _safetensors(path), description)
     if kind == OPENVLA and not (path / 'checkpoints').is_dir():
+        _refuse_action_head(path)
         return Source(kind, path, _safetensors(path), description)
     kind = PRISMATIC if kind == OPENVLA else kind
     return Source(kind, path, _only_pt(path / 'checkpoints'), description)
@@ -140,13 +142,16 @@ def _only_pt(folder: Path) -> Path:
     )
 
 
-def _safetensors(folder: Path) -> Path:
+def _refuse_action_head(folder: Path) -> None:
     heads = sorted(folder.glob('action_head--*.pt'))
     if heads:
         raise CheckpointError(
             f'{heads[0]} belongs to OpenVLA-OFT, which this package does not run, expected '
             'OpenVLA without an action head'
         )
+
+
+def _safetensors(folder: Path) -> Path:
     single = folder / WEIGHTS_FILE
-    index = folder / ('model' + INDEX_SUFFIX)
+    index = folder / INDEX_FILE
     return single if single.is_file() or not index.is_file() else index

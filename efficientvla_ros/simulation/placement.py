@@ -19,13 +19,15 @@ from efficientvla_ros.simulation.table_state import TableState
 NEAR_GAP = 0.045
 """Largest gap between two objects that are near each other, m."""
 
-_GAP = 0.022
+_GAP = 0.026
 _RELEASE_HEIGHT, _DROP_INTO_DRAWER = 0.004, 0.016
 _ON_PLATE = 0.75 * PLATE_RADIUS
 _REACH_LOWER, _REACH_UPPER = np.array([0.19, -0.20]), np.array([0.42, 0.20])
-_DIRECTIONS = np.array(
-    [(np.cos(a), np.sin(a)) for a in np.radians((0.0, 180.0, 45.0, -45.0, 135.0, -135.0))]
-)
+_STEP = 7.5
+STRAIGHT, ASLANT = 30.0, 45.0
+"""How far the direction from the reference to a place may be off the arm's own, degrees: without
+touching anything, and where there is no other way."""
+
 # Half extents of hand and opening fingers beside the object that they let go of.
 _HAND = np.array([0.028, 0.066])
 
@@ -34,14 +36,22 @@ def _radius(name: str) -> float:
     return PLATE_RADIUS if name == PLATE else OBJECT_MODELS[name].radius
 
 
-def _spots(points: Mapping[str, np.ndarray], target: str, reference: str) -> np.ndarray:
-    """Places [6, 2] at a small gap from the reference, at which the open fingers miss it."""
+def _spots(
+    points: Mapping[str, np.ndarray], target: str, reference: str, widest: float
+) -> np.ndarray:
+    """Places [n, 2] at a small gap from the reference, at which the open fingers miss it.
+
+    They lie before and behind it: beside it the fingers, which open sideways, would hit it. They
+    are so close together that the nearest one hardly jumps when something moves a little.
+    """
+    angles = np.radians(np.arange(-widest, widest + 1.0, _STEP))
+    front = np.stack((np.cos(angles), np.sin(angles)), axis=-1)
     reach = _radius(target) + _radius(reference) + _GAP
-    return points[reference][:2] + reach * _DIRECTIONS
+    return points[reference][:2] + reach * np.concatenate((front, -front))
 
 
 def free_spots(
-    points: Mapping[str, np.ndarray], target: str, reference: str, margin: float = 0.0
+    points: Mapping[str, np.ndarray], target: str, reference: str, widest: float = STRAIGHT
 ) -> np.ndarray:
     """Returns places [n, 2] near the reference that are in reach and clear of all else, m.
 
@@ -49,10 +59,10 @@ def free_spots(
         points: object or plate -> centre [2 or 3], m.
         target: the object that is to be put down.
         reference: the object that it is to be near.
-        margin: how much further in they have to lie, m.
+        widest: how far aslant they may lie, degrees: `STRAIGHT` or `ASLANT`.
     """
-    spots = _spots(points, target, reference)
-    free = np.all((spots >= _REACH_LOWER + margin) & (spots <= _REACH_UPPER - margin), axis=1)
+    spots = _spots(points, target, reference, widest)
+    free = np.all((spots >= _REACH_LOWER) & (spots <= _REACH_UPPER), axis=1)
     for name, point in points.items():
         if name in (target, reference):
             continue
@@ -72,9 +82,12 @@ def spot(state: TableState, goal: Goal) -> np.ndarray:
         points = dict(state.objects)
         if state.plate is not None:
             points[PLATE] = state.plate
-        spots = free_spots(points, goal.target, goal.reference)
+        pair = goal.target, goal.reference
+        spots = free_spots(points, *pair)
         if not len(spots):
-            spots = _spots(points, goal.target, goal.reference)
+            spots = free_spots(points, *pair, ASLANT)
+        if not len(spots):
+            spots = _spots(points, *pair, STRAIGHT)
         lateral = np.linalg.norm(spots - state.objects[goal.target][:2], axis=1)
         return np.array([*spots[np.argmin(lateral)], model.rest_height + _RELEASE_HEIGHT])
     if goal.task == PLACE_DRAWER:

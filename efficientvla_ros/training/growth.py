@@ -2,7 +2,9 @@
 
 A deep network trains faster when its first steps are those of a shallow one (progressive stacking,
 Gong et al. 2019). The layers that are added start as copies whose outputs are zero (LLaMA Pro,
-Wu et al. 2024, section 3.2), so that the grown network computes what the small one did.
+Wu et al. 2024, section 3.2), so that the grown network computes what the small one did. A network
+becomes wider in the same manner: what is added reads all there is and writes nothing at first
+(function-preserving growth, Chen et al. 2016, Net2Net).
 """
 
 from __future__ import annotations
@@ -21,6 +23,12 @@ Weights = Mapping[str, Tensor]
 _LAYERS = 'llm_backbone.llm.model.layers.'
 _LAYER = re.compile(re.escape(_LAYERS) + r'(\d+)\.(.+)')
 _OUTPUTS = 'self_attn.o_proj.weight', 'mlp.down_proj.weight'
+_WRITERS = (
+    *_OUTPUTS, 'embed_tokens.weight', 'projector.4.weight', 'projector.4.bias',
+    'z_embedder.uncondition',
+)  # fmt: skip
+_WIDENED = 'llm_backbone.', 'projector.', 'action_model.net.z_embedder.'
+_NORMS = 'input_layernorm.weight', 'post_attention_layernorm.weight', 'model.norm.weight'
 
 
 def origins(small: int, large: int) -> list[tuple[int, bool]]:
@@ -62,6 +70,57 @@ def grow_layers(weights: Weights, layers: int) -> dict[str, Tensor]:
             silent = added and name in _OUTPUTS
             grown[f'{_LAYERS}{place}.{name}'] = torch.zeros_like(value) if silent else value
     return grown
+
+
+def grow_width(weights: Weights, wide: Weights) -> dict[str, Tensor]:
+    """Weights of a policy with a wider language model that computes the same.
+
+    Residual channels, attention heads and MLP channels are added behind those that are there;
+    the width of a head stays. Nothing writes to the new residual channels, and nothing reads what
+    the new heads and MLP channels give, so that both are free to learn.
+
+    Args:
+        weights: of the narrow policy.
+        wide: random weights of the wide one: names, shapes, and values of what is new.
+    """
+    return {
+        name: _widen(name, value, wide[name]) if name.startswith(_WIDENED) else value
+        for name, value in weights.items()
+    }
+
+
+def grow_heads(heads: Weights, wide: Weights) -> dict[str, Tensor]:
+    """The same for the training-only parts, which read the language model's features.
+
+    Parts with another number of outputs stay as they are.
+    """
+    grown = dict(heads)
+    for name, value in heads.items():
+        outputs = not name.endswith(('.0.weight', '.0.bias'))
+        if _fits_into(value, wide[name]) and not (outputs and len(value) != len(wide[name])):
+            silent = name.endswith('.2.weight')  # nothing reads the new hidden units
+            grown[name] = _paste(value, wide[name], silent)
+    return grown
+
+
+def _widen(name: str, value: Tensor, wide: Tensor) -> Tensor:
+    if not _fits_into(value, wide):
+        return value
+    if name.endswith(_NORMS):
+        # The mean square is taken over more channels, of which the new ones are zero.
+        value = value * (len(value) / len(wide)) ** 0.5
+        wide = value.mean().expand(len(wide))
+    return _paste(value, wide, name.endswith(_WRITERS))
+
+
+def _fits_into(value: Tensor, wide: Tensor) -> bool:
+    return all(small <= large for small, large in zip(value.shape, wide.shape, strict=True))
+
+
+def _paste(value: Tensor, onto: Tensor, silent: bool) -> Tensor:
+    pasted = torch.zeros_like(onto) if silent else onto.clone()
+    pasted[tuple(slice(size) for size in value.shape)] = value
+    return pasted
 
 
 def fits(module: nn.Module, weights: Weights, prefix: str = '') -> bool:

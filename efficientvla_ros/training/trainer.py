@@ -24,7 +24,7 @@ from efficientvla_ros.models.tokenizer import WordTokenizer
 from efficientvla_ros.simulation.objects import KEYPOINTS
 from efficientvla_ros.training.batches import BatchSource, suite_words
 from efficientvla_ros.training.dataset import Demonstrations
-from efficientvla_ros.training.growth import fits, grow_layers
+from efficientvla_ros.training.growth import fits, grow_heads, grow_layers, grow_width
 from efficientvla_ros.training.heads import TrainingHeads
 from efficientvla_ros.training.losses import LOSSES
 from efficientvla_ros.training.optimizer import Optimizer
@@ -37,6 +37,8 @@ from efficientvla_ros.types import InputError
 STATE_FILE = 'state.pt'
 METRICS_FILE = 'metrics.jsonl'
 HEADS_FILE = 'training_heads.safetensors'
+LARGEST_FILE = 14_000_000
+"""Bytes of weights in one file of an exported checkpoint: version control stays usable."""
 
 _HEAD = 'action_model.'
 
@@ -71,7 +73,8 @@ class Trainer:
             start: folder of another run, whose averaged weights are trained further, from stage
                 `policy` on, or of an embedded checkpoint, which has no training-only parts: they
                 learn alone at first (`TrainSettings.new_heads_steps`). It may have fewer decoder
-                layers and another action head. None starts from random weights.
+                layers, a narrower language model and another action head. None starts from
+                random weights.
         """
         self.config, self.settings, self.folder = config, settings, folder
         self.device, self.rank, self.world = torch.device(device), rank, world
@@ -117,7 +120,8 @@ class Trainer:
     def export(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
         """Writes the averaged weights as a checkpoint, without training-only parts."""
         entry = {'action': self.statistics.to_json()}
-        save_checkpoint(folder, self.average, self.tokenizer, {self.config.name: entry}, dtype)
+        entries = {self.config.name: entry}
+        save_checkpoint(folder, self.average, self.tokenizer, entries, dtype, LARGEST_FILE)
 
     def export_state(self, folder: Path) -> None:
         """Writes what another run starts from: the checkpoint and the training-only parts."""
@@ -154,11 +158,12 @@ class Trainer:
     def _read_start(self, folder: Path) -> dict[str, Any]:
         """What another run or a checkpoint gives to this one.
 
-        The language model grows to this policy's depth. An action head and training-only parts of
-        other sizes are not taken over, nor are the units of actions if both are not.
+        The language model grows to this policy's depth and width. An action head and training-only
+        parts of other sizes are not taken over, nor are the units of actions if both are not.
         """
         state = self._read_state(folder) or self._read_checkpoint(folder)
         weights = grow_layers(state['average'], self.config.llm.layers)
+        weights = grow_width(weights, self.model.state_dict())
         head_fits = fits(self.model.action_model, weights, _HEAD)
         if not head_fits:
             own = self.model.action_model.state_dict()
@@ -167,9 +172,11 @@ class Trainer:
         if not fits(self.model, weights):
             raise InputError(
                 f'the model in {folder} differs from {self.config.name} in more than the number '
-                'of decoder layers and the action head'
+                'of decoder layers, the width of the language model and the action head'
             )
         heads = state['average_heads']
+        if heads is not None:
+            heads = grow_heads(heads, self.heads.state_dict())
         if heads is not None and not fits(self.heads, heads):
             heads = None
         return {

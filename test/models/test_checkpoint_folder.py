@@ -113,3 +113,14 @@ def test_heads_must_divide_the_width():
     values['llm'] = values['llm'] | {'heads': 5}
     with pytest.raises(ConfigError, match=r'llm\.width is 128'):
         CogACTConfig.from_dict(values)
+
+
+def test_weights_in_several_files_are_read_like_one(folder, tmp_path):
+    whole = load_checkpoint(folder)
+    statistics = {'any': {'action': whole.statistics.to_json()}}
+    for largest in (4_000_000, None):
+        save_checkpoint(tmp_path, whole.model, whole.tokenizer, statistics, largest_file=largest)
+        files = sorted(tmp_path.glob('*.safetensors'))
+        assert len(files) == (1 if largest is None else 5)
+        assert all(file.stat().st_size < 4_100_000 for file in files) or largest is None
+        assert torch.equal(run(load_checkpoint(tmp_path).model), run(whole.model))

@@ -12,20 +12,20 @@ from efficientvla_ros.models.random_weights import init_weights
 
 
 @pytest.fixture(scope='session')
-def tiny_policy() -> Callable[[int, int, int], CogACT]:
+def tiny_policy() -> Callable[..., CogACT]:
     """Makes a policy in float64 from decoder layers, query heads and key/value heads."""
 
-    def make(layers: int, heads: int, kv_heads: int) -> CogACT:
+    def make(layers: int, heads: int, kv_heads: int, width: int = 32, mlp: int = 48) -> CogACT:
         config = CogACTConfig(
             name='tiny',
             dino=ViTConfig(16, 2, 2, 32, prefix_tokens=5, layer_scale=True),
             siglip=ViTConfig(16, 2, 2, 32),
             llm=LlamaConfig(
-                width=32,
+                width=width,
                 layers=layers,
                 heads=heads,
                 kv_heads=kv_heads,
-                mlp_width=48,
+                mlp_width=mlp,
                 vocab_size=64,
                 max_positions=64,
             ),

@@ -27,6 +27,7 @@ class Batch:
         texts: prompt ids without BOS [B, 3, T].
         actions: normalised plans [B, 3, H, A].
         object_ids: [B, 3], targets of the instructions.
+        reference_ids: [B, 3], where targets are to go; -1 where the instruction has no place.
         object_pixels: [B, 3, 2], of the targets, fractions of the augmented image.
         gripper_pixel: [B, 2].
         keypoints: [B, K, 2], of everything that a picture can show; outside 0..1 where it is
@@ -37,6 +38,7 @@ class Batch:
     texts: Tensor
     actions: Tensor
     object_ids: Tensor
+    reference_ids: Tensor
     object_pixels: Tensor
     gripper_pixel: Tensor
     keypoints: Tensor
@@ -64,7 +66,9 @@ def policy_loss(
     """Stage `policy`: the chunk regressed from the cognition feature, and where to look."""
     visual = model.visual_tokens(batch.images)
     keypoint, pixels = keypoint_loss(heads, visual, batch)
-    batch, cognition = _cognition(model, visual, batch, settings, rng, settings.token_drop)
+    batch, cognition, relevance = _cognition(
+        model, visual, batch, settings, rng, settings.token_drop
+    )
     chunk = chunk_error(heads.chunk(cognition), batch.actions)
     wanted = torch.cat(
         (batch.object_pixels, batch.gripper_pixel.unsqueeze(1).expand_as(batch.object_pixels)),
@@ -73,7 +77,10 @@ def policy_loss(
     distance = (heads.probe(cognition) - wanted).abs() * heads.keypoint.side
     probe = masked_mean(distance.mean(-1), in_picture(batch.object_pixels))
     loss = chunk + 0.3 * keypoint + 0.25 * probe
-    return loss, {'chunk': chunk.detach(), 'pixels': pixels, 'probe': probe.detach()}
+    values = {'chunk': chunk.detach(), 'pixels': pixels, 'probe': probe.detach()}
+    if relevance is not None and settings.attention_weight:
+        loss = loss + settings.attention_weight * attention_loss(relevance, batch)
+    return loss, values
 
 
 def head_loss(
@@ -86,7 +93,7 @@ def head_loss(
     """Stage `head`: noise prediction on features of the frozen rest (DDPM, eq. 14)."""
     with torch.no_grad():
         visual = model.visual_tokens(batch.images)
-        batch, cognition = _cognition(model, visual, batch, settings, rng, token_drop=0.0)
+        batch, cognition, _ = _cognition(model, visual, batch, settings, rng, token_drop=0.0)
     draws = settings.head_draws
     z = cognition.flatten(0, 1).repeat(draws, 1)
     actions = batch.actions.flatten(0, 1).repeat(draws, 1, 1)
@@ -112,16 +119,20 @@ def _cognition(
     settings: TrainSettings,
     rng: np.random.Generator,
     token_drop: float,
-) -> tuple[Batch, Tensor]:
-    """Features [B, N, D] of the language model with parts left out, and the batch they are of."""
+) -> tuple[Batch, Tensor, Tensor | None]:
+    """Features [B, N, D] of the language model with parts left out, and the batch they are of.
+
+    The last item is what `pruned_cognition` says of the visual tokens' relevance.
+    """
     with thinned(model, settings, rng):
         if rng.random() < settings.pruned_steps:
             batch = one_instruction(batch, rng)
             texts = batch.texts[:, 0]
-            return batch, pruned_cognition(model, visual, texts, settings, rng).unsqueeze(1)
+            cognition, relevance = pruned_cognition(model, visual, texts, settings, rng)
+            return batch, cognition.unsqueeze(1), relevance
         kept = _kept_tokens(visual, token_drop, rng) if token_drop else None
         layers = _kept_layers(model, settings, rng)
-        return batch, packed_cognition(model, visual, batch.texts, kept, layers)
+        return batch, packed_cognition(model, visual, batch.texts, kept, layers), None
 
 
 def one_instruction(batch: Batch, rng: np.random.Generator) -> Batch:
@@ -129,7 +140,7 @@ def one_instruction(batch: Batch, rng: np.random.Generator) -> Batch:
     count = batch.texts.shape[1]
     pick = torch.as_tensor(rng.integers(0, count, len(batch.texts)), device=batch.texts.device)
     rows = torch.arange(len(pick), device=pick.device)
-    names = ('texts', 'actions', 'object_ids', 'object_pixels')
+    names = ('texts', 'actions', 'object_ids', 'reference_ids', 'object_pixels')
     return replace(batch, **{name: getattr(batch, name)[rows, pick, None] for name in names})
 
 
@@ -144,11 +155,37 @@ def keypoint_loss(heads: TrainingHeads, visual: Tensor, batch: Batch) -> tuple[T
     wanted = torch.cat((batch.keypoints, batch.gripper_pixel.unsqueeze(1)), dim=1)
     visible = in_picture(wanted)
     mean = masked_mean((position - wanted).abs().mean(-1), visible)
-    cell = (wanted.clamp(0, 0.999) * side).long()
-    patch = cell[..., 1] * side + cell[..., 0]
+    patch = _patch(wanted, side)
     entropy = F.cross_entropy(logits.flatten(0, 1), patch.flatten(), reduction='none')
     entropy = masked_mean(entropy.view_as(visible), visible)
     return mean * side + 0.1 * entropy, mean.detach()
+
+
+def attention_loss(relevance: Tensor, batch: Batch) -> Tensor:
+    """How little of the attention goes to what the instruction is about: target, place, gripper.
+
+    Args:
+        relevance: of the visual tokens [B, P], at least 0.
+        batch: of one instruction an image.
+
+    Returns:
+        Mean over the visible points of -log of the share that their visual token gets.
+    """
+    reference = batch.reference_ids[:, 0]
+    rows = torch.arange(len(reference), device=reference.device)
+    place = batch.keypoints[rows, reference.clamp(min=0)]
+    points = torch.stack((batch.object_pixels[:, 0], batch.gripper_pixel, place), dim=1)
+    visible = in_picture(points)
+    visible[:, 2] &= reference >= 0
+    share = relevance / relevance.sum(-1, keepdim=True).clamp(min=1e-9)
+    side = round(relevance.shape[1] ** 0.5)
+    return masked_mean(-share.gather(1, _patch(points, side)).clamp(min=1e-6).log(), visible)
+
+
+def _patch(points: Tensor, side: int) -> Tensor:
+    """The visual tokens that points [..., 2] lie in, int64 [...]."""
+    cell = (points.clamp(0, 0.999) * side).long()
+    return cell[..., 1] * side + cell[..., 0]
 
 
 def in_picture(pixels: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ _ALL_LAYERS, _ALL_TOKENS, _RANDOM_TOKENS = 0.25, 0.25, 0.15
 
 def pruned_cognition(
     model: CogACT, visual: Tensor, texts: Tensor, settings: TrainSettings, rng: np.random.Generator
-) -> Tensor:
+) -> tuple[Tensor, Tensor | None]:
     """Cognition features with random deep layers and most visual tokens left out.
 
     Args:
@@ -36,7 +36,8 @@ def pruned_cognition(
         rng: draws what is left out.
 
     Returns:
-        Features [B, D].
+        Features [B, D], and the relevance of the visual tokens that they were chosen by [B, P];
+        None where all of them stay.
     """
     decoder = model.llm_backbone.llm.model
     patches, length = visual.shape[1], texts.shape[1]
@@ -49,14 +50,14 @@ def pruned_cognition(
     early = [layer for layer in layers if layer <= SCORING_LAYER]
     if keep < patches:
         early = early[:-1]
-    x = _run(decoder, x, positions, early)
+    x, relevance = _run(decoder, x, positions, early), None
     if keep < patches:
-        x, kept = _select(decoder, x, positions, texts, last, keep, rng)
+        x, relevance, kept = _select(decoder, x, positions, texts, last, keep, rng)
         index = sequence_index(kept, patches, x.shape[1])
         x, positions = take(x, index), index
     x = _run(decoder, x, positions, [layer for layer in layers if layer > SCORING_LAYER])
     rows = x.shape[1] - length + last
-    return decoder.norm(x[torch.arange(len(x), device=x.device), rows])
+    return decoder.norm(x[torch.arange(len(x), device=x.device), rows]), relevance
 
 
 def draw_layers(depth: int, most: int, rng: np.random.Generator) -> list[int]:
@@ -91,8 +92,9 @@ def _select(
     last: Tensor,
     keep: int,
     rng: np.random.Generator,
-) -> tuple[Tensor, Tensor]:
-    # Runs the scoring layer; returns its output [B, S, D] and the kept patches [B, keep].
+) -> tuple[Tensor, Tensor, Tensor]:
+    # Runs the scoring layer; returns its output [B, S, D], the relevance of the patches [B, P]
+    # and those that are kept [B, keep].
     rows = texts != PAD
     rows[torch.arange(len(rows), device=rows.device), last] = False  # the instruction alone
     rope = decoder.rotary(positions, x.dtype)
@@ -100,7 +102,7 @@ def _select(
     patches = scores.shape[1]
     if rng.random() < _RANDOM_TOKENS:
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-        scores = torch.rand(scores.shape, generator=generator).to(x.device)
-        return x, scores.argsort(dim=1)[:, :keep].sort(dim=1).values
+        order = torch.rand(scores.shape, generator=generator).to(x.device).argsort(dim=1)
+        return x, scores, order[:, :keep].sort(dim=1).values
     selection = select_tokens(scores.detach(), x[:, 1 : 1 + patches].detach(), keep)
-    return x, selection.kept
+    return x, scores, selection.kept

@@ -50,6 +50,8 @@ class TrainSettings:
         thinned_steps: part of the steps in stages `policy` and `head` in which the language model
             runs with fewer channels and heads, see `training.thinned`; independent of the above.
         thinned_ratios: smallest and largest part of the channels left out in such a step.
+        attention_weight: weight of `losses.attention_loss` in stage `policy`: it teaches the layer
+            by which visual tokens are chosen to look at what the instruction is about.
         new_heads_steps: steps at the start of stage `policy` in which only training-only parts
             learn; for runs that start from a checkpoint, which has none of them.
         head_draws: noise draws for each feature in a step of stage `head`.
@@ -70,6 +72,7 @@ class TrainSettings:
     pruned_tokens: tuple[float, float] = (0.15, 0.6)
     thinned_steps: float = 0.0
     thinned_ratios: tuple[float, float] = (0.1, 0.5)
+    attention_weight: float = 0.0
     new_heads_steps: int = 200
     head_draws: int = 8
     condition_drop: float = 0.1

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from efficientvla_ros.models.cogact import CogACT
 from efficientvla_ros.models.tokenizer import PAD
+from efficientvla_ros.training.losses import Batch, attention_loss
 from efficientvla_ros.training.pruned import (
     SCORING_LAYER,
     draw_layers,
@@ -34,7 +35,7 @@ TEXTS = torch.tensor([[4, 5, 6, 2], [7, 8, 2, PAD]])
 
 
 def test_nothing_left_out_is_the_policy_itself(model, visual):
-    found = pruned_cognition(model, visual, TEXTS, EVERYTHING, np.random.default_rng(0))
+    found, _ = pruned_cognition(model, visual, TEXTS, EVERYTHING, np.random.default_rng(0))
     for row, ids in enumerate(([1, 4, 5, 6, 2], [1, 7, 8, 2])):
         expected = model.cognition(visual[row : row + 1], torch.tensor([ids]))
         assert torch.allclose(found[row], expected[0], atol=1e-12)
@@ -45,7 +46,7 @@ def test_padding_does_not_matter(model, visual, seed):
     some = TrainSettings(pruned_layers=3, pruned_tokens=(0.2, 0.5))
     padded = torch.cat((TEXTS, torch.full((2, 3), PAD)), dim=1)
     first, second = (
-        pruned_cognition(model, visual, texts, some, np.random.default_rng(seed))
+        pruned_cognition(model, visual, texts, some, np.random.default_rng(seed))[0]
         for texts in (TEXTS, padded)
     )
     assert torch.allclose(first, second, atol=1e-12)
@@ -54,15 +55,68 @@ def test_padding_does_not_matter(model, visual, seed):
 def test_what_is_left_out_changes_the_feature_and_gradients_still_flow(model, visual):
     # Seeds whose draws leave out layers and tokens.
     some = TrainSettings(pruned_layers=3, pruned_tokens=(0.2, 0.2))
-    dense = pruned_cognition(model, visual, TEXTS, EVERYTHING, np.random.default_rng(0))
+    dense, _ = pruned_cognition(model, visual, TEXTS, EVERYTHING, np.random.default_rng(0))
     changed = 0
     for seed in range(8):
         source = visual.clone().requires_grad_()
-        found = pruned_cognition(model, source, TEXTS, some, np.random.default_rng(seed))
+        found, _ = pruned_cognition(model, source, TEXTS, some, np.random.default_rng(seed))
         found.square().sum().backward()
         assert torch.isfinite(source.grad).all() and source.grad.abs().sum() > 0
         changed += not torch.allclose(found, dense)
     assert changed >= 5
+
+
+# Attention ------------------------------------------------------------------------------------
+
+
+def _batch(target, gripper, place, reference) -> Batch:
+    nothing = torch.zeros(1)
+    keypoints = torch.full((1, 3, 2), -1.0)
+    keypoints[0, 1] = torch.tensor(place)
+    return Batch(
+        images=nothing,
+        texts=nothing,
+        actions=nothing,
+        object_ids=nothing,
+        reference_ids=torch.tensor([[reference]]),
+        object_pixels=torch.tensor([[target]]),
+        gripper_pixel=torch.tensor([gripper]),
+        keypoints=keypoints,
+    )
+
+
+def test_attention_is_wanted_on_target_gripper_and_place():
+    relevance = torch.ones(1, 16)
+    relevance[0, [0, 5, 15]] = torch.tensor([4.0, 2.0, 1.0])
+    share = relevance[0] / relevance.sum()
+    seen = (0.1, 0.1), (0.3, 0.3), (0.99, 0.99)
+    for reference, cells in ((1, [0, 5, 15]), (-1, [0, 5])):
+        found = attention_loss(relevance, _batch(*seen, reference))
+        torch.testing.assert_close(found, -share[cells].log().mean())
+    # Out of the picture there is nothing to look at.
+    found = attention_loss(relevance, _batch((0.1, 0.1), (-0.1, 0.3), (0.5, 1.2), 1))
+    torch.testing.assert_close(found, -share[0].log())
+    assert torch.isfinite(attention_loss(torch.zeros(1, 16), _batch(*seen, 1)))
+
+
+def test_the_attention_loss_teaches_where_to_look(model, visual):
+    some = TrainSettings(pruned_layers=0, pruned_tokens=(0.3, 0.3))
+    queries = model.llm_backbone.llm.model.layers[SCORING_LAYER].self_attn.q_proj.weight
+    losses = []
+    start = queries.detach().clone()
+    batch = _batch((0.1, 0.1), (0.6, 0.3), (0.9, 0.9), 1)
+    for _ in range(30):
+        _, relevance = pruned_cognition(
+            model, visual[:1], TEXTS[:1], some, np.random.default_rng(1)
+        )
+        loss = attention_loss(relevance, batch)
+        (gradient,) = torch.autograd.grad(loss, queries)
+        with torch.no_grad():
+            queries -= 0.5 * gradient
+        losses.append(float(loss))
+    with torch.no_grad():
+        queries.copy_(start)
+    assert losses[-1] < losses[0] - 0.1
 
 
 @settings(max_examples=50, deadline=None)

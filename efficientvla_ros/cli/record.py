@@ -36,6 +36,9 @@ def command(
         str,
         typer.Option(help="Let this model act in part; the labels stay the expert's (DAgger)."),
     ] = '',
+    preset: Annotated[
+        str, typer.Option(help='With --policy: the acceleration preset that it acts by.')
+    ] = 'dense',
     scattered: Annotated[
         bool, typer.Option('--scattered', help='Three frames an episode, from random poses.')
     ] = False,
@@ -52,7 +55,7 @@ def command(
         return
     if out is None or picture is not None:
         raise InputError('expected --out FOLDER to record, or --look FOLDER PICTURE to look')
-    _record(out, task, setting, episodes, seed, workers, image_size, policy, scattered)
+    _record(out, task, setting, episodes, seed, workers, image_size, policy, preset, scattered)
 
 
 def _record(
@@ -64,6 +67,7 @@ def _record(
     workers: int,
     image_size: int,
     policy: str,
+    preset: str,
     scattered: bool,
 ) -> None:
     from functools import partial
@@ -72,15 +76,20 @@ def _record(
     from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
     from efficientvla_ros.evaluation.policy_actor import make_actor
+    from efficientvla_ros.evaluation.presets import DENSE, check_preset
     from efficientvla_ros.simulation.recording import RecordingSettings, record, record_all
 
     # Rendering in several threads of several processes is slower than in one of each.
     os.environ.setdefault('LP_NUM_THREADS', '1')
     every = task == 'all'
+    check_preset(preset)
+    if preset != DENSE and not policy:
+        raise InputError(f'--preset {preset} needs a --policy that acts by it')
+    acts = policy if preset == DENSE else f'{policy}, {preset}'
     settings = RecordingSettings(
-        'pick' if every else task, episodes, seed, image_size, policy, scattered, setting
+        'pick' if every else task, episodes, seed, image_size, acts, scattered, setting
     )
-    actor = partial(make_actor, policy) if policy else None
+    actor = partial(make_actor, policy, preset) if policy else None
     console = Console()
     columns = (
         *Progress.get_default_columns()[:2],

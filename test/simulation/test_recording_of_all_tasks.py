@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -115,6 +116,19 @@ def test_a_look_makes_a_sheet_or_a_video(folder, tmp_path):
 def test_an_impossible_look_is_refused(arguments):
     result = CliRunner().invoke(app, ['record', *arguments])
     assert isinstance(result.exception, InputError)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'expected'),
+    [
+        (['--preset', 'efficientvla'], 'needs a --policy'),
+        (['--policy', 'tabletop', '--preset', 'fast'], 'preset .fast. is unknown'),
+    ],
+)
+def test_a_preset_without_a_policy_or_of_no_name_is_refused(arguments, expected, tmp_path):
+    result = CliRunner().invoke(app, ['record', '--out', str(tmp_path), *arguments])
+    assert isinstance(result.exception, InputError)
+    assert re.search(expected, str(result.exception))
 
 
 def test_labels_are_plans_of_the_state_for_each_instruction():

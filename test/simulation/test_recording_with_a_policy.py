@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 
+from efficientvla_ros.evaluation.policy_actor import make_actor
 from efficientvla_ros.simulation.demonstrations import Demonstrator, Disturbances
 from efficientvla_ros.simulation.recording import write_shard
 
@@ -40,6 +41,16 @@ def test_failures_of_the_policy_are_kept_with_the_labels_of_the_expert(tmp_path)
     assert np.all(np.diff(heights)[1:] > 0.005)
     assert not demonstration.success
     assert demonstration.rows['plans'][-1][0, 0, 2] < 0
+
+
+def test_the_policy_acts_by_a_preset():
+    image = np.full((SIZE, SIZE, 3), 90, np.uint8)
+    image[20:40, 10:30] = (220, 20, 20)
+    plans = [
+        make_actor('tabletop', preset)(image, 'pick the red can')
+        for preset in ('dense', 'efficientvla')
+    ]
+    assert plans[0].shape == plans[1].shape and not np.allclose(*plans)
 
 
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):

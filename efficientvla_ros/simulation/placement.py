@@ -16,18 +16,18 @@ from efficientvla_ros.simulation.objects import (
 )
 from efficientvla_ros.simulation.table_state import TableState
 
-NEAR_GAP = 0.045
-"""Largest gap between two objects that are near each other, m."""
+NEAR_GAP = 0.06
+"""Largest gap between two objects that are near each other, m. SIMPLER allows 0.10 m on its larger
+table; beside an object the fingers need almost half of that to open."""
 
-_GAP = 0.026
+_GAP, _CLEAR = 0.030, 0.008
+_FAR_FROM_OTHERS = 0.02
 _RELEASE_HEIGHT, _DROP_INTO_DRAWER = 0.004, 0.016
 _ON_PLATE = 0.75 * PLATE_RADIUS
 _REACH_LOWER, _REACH_UPPER = np.array([0.19, -0.20]), np.array([0.42, 0.20])
-_STEP = 7.5
-STRAIGHT, ASLANT = 30.0, 45.0
-"""How far the direction from the reference to a place may be off the arm's own, degrees: without
-touching anything, and where there is no other way."""
-
+# So fine that the nearest of them hardly jumps when something on the table moves.
+_ANGLES = np.radians(np.arange(0.0, 360.0, 7.5))
+_DIRECTIONS = np.stack((np.cos(_ANGLES), np.sin(_ANGLES)), axis=-1)
 # Half extents of hand and opening fingers beside the object that they let go of.
 _HAND = np.array([0.028, 0.066])
 
@@ -37,31 +37,29 @@ def _radius(name: str) -> float:
 
 
 def _spots(
-    points: Mapping[str, np.ndarray], target: str, reference: str, widest: float
-) -> np.ndarray:
-    """Places [n, 2] at a small gap from the reference, at which the open fingers miss it.
+    points: Mapping[str, np.ndarray], target: str, reference: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Places [n, 2] all around the reference, at which the opening fingers miss it.
 
-    They lie before and behind it: beside it the fingers, which open sideways, would hit it. They
-    are so close together that the nearest one hardly jumps when something moves a little.
+    The fingers open sideways, along y: beside the reference the gap [n] is larger.
     """
-    angles = np.radians(np.arange(-widest, widest + 1.0, _STEP))
-    front = np.stack((np.cos(angles), np.sin(angles)), axis=-1)
-    reach = _radius(target) + _radius(reference) + _GAP
-    return points[reference][:2] + reach * np.concatenate((front, -front))
+    radius = _radius(reference)
+    ahead = _radius(target) + radius + _GAP
+    beside = max(ahead, _HAND[1] + radius + _CLEAR)
+    reach = ahead + (beside - ahead) * np.abs(_DIRECTIONS[:, 1])
+    spots = points[reference][:2] + reach[:, None] * _DIRECTIONS
+    return spots, reach - radius - _radius(target)
 
 
-def free_spots(
-    points: Mapping[str, np.ndarray], target: str, reference: str, widest: float = STRAIGHT
-) -> np.ndarray:
+def free_spots(points: Mapping[str, np.ndarray], target: str, reference: str) -> np.ndarray:
     """Returns places [n, 2] near the reference that are in reach and clear of all else, m.
 
     Args:
         points: object or plate -> centre [2 or 3], m.
         target: the object that is to be put down.
         reference: the object that it is to be near.
-        widest: how far aslant they may lie, degrees: `STRAIGHT` or `ASLANT`.
     """
-    spots = _spots(points, target, reference, widest)
+    spots, gaps = _spots(points, target, reference)
     free = np.all((spots >= _REACH_LOWER) & (spots <= _REACH_UPPER), axis=1)
     for name, point in points.items():
         if name in (target, reference):
@@ -70,8 +68,8 @@ def free_spots(
         radius = _radius(name)
         hit = np.all(apart < _HAND + radius, axis=1)
         # What is put down is to be nearer to the reference than to anything else.
-        near = np.linalg.norm(apart, axis=1) < radius + _radius(target) + NEAR_GAP + 0.01
-        free &= ~(hit | near)
+        gap_to_it = np.linalg.norm(apart, axis=1) - radius - _radius(target)
+        free &= ~(hit | (gap_to_it < gaps + _FAR_FROM_OTHERS))
     return spots[free]
 
 
@@ -82,12 +80,9 @@ def spot(state: TableState, goal: Goal) -> np.ndarray:
         points = dict(state.objects)
         if state.plate is not None:
             points[PLATE] = state.plate
-        pair = goal.target, goal.reference
-        spots = free_spots(points, *pair)
+        spots = free_spots(points, goal.target, goal.reference)
         if not len(spots):
-            spots = free_spots(points, *pair, ASLANT)
-        if not len(spots):
-            spots = _spots(points, *pair, STRAIGHT)
+            spots, _ = _spots(points, goal.target, goal.reference)
         lateral = np.linalg.norm(spots - state.objects[goal.target][:2], axis=1)
         return np.array([*spots[np.argmin(lateral)], model.rest_height + _RELEASE_HEIGHT])
     if goal.task == PLACE_DRAWER:

@@ -243,7 +243,7 @@ def test_an_exported_state_brings_the_training_only_parts_along(finished, record
 
 def test_a_checkpoint_of_other_sizes_is_refused(finished, recording, tmp_path):
     finished[1].export(tmp_path / 'checkpoint', torch.float32)
-    other = replace(tiny_config(), llm=replace(tiny_config().llm, mlp_width=64))
+    other = replace(tiny_config(), projector_width=24)
     with pytest.raises(InputError, match='differs from tiny in more than'):
         train(other, tiny_settings(1), [recording], tmp_path / 'x', start=tmp_path / 'checkpoint')
 
@@ -261,6 +261,24 @@ def test_a_start_may_be_shallower_and_have_another_head(finished, recording, tmp
     embedding = 'llm_backbone.llm.model.embed_tokens.weight'
     kept = (other.average.state_dict()[embedding] - before.average.state_dict()[embedding]).abs()
     assert float(kept.max()) < 0.01
+
+
+def test_a_start_may_have_a_narrower_language_model(finished, recording, tmp_path):
+    folder, before = finished
+    config = tiny_config()
+    narrow = config.llm
+    llm = replace(narrow, width=2 * narrow.width, heads=2 * narrow.heads,
+                  kv_heads=2 * narrow.kv_heads, mlp_width=narrow.mlp_width + 8)  # fmt: skip
+    after = train(
+        replace(config, llm=llm), tiny_settings(1), [recording], tmp_path / 'run', start=folder
+    )
+    embedding = 'llm_backbone.llm.model.embed_tokens.weight'
+    old, new = (run.average.state_dict()[embedding] for run in (before, after))
+    assert new.shape[1] == llm.width
+    assert (new[:, : narrow.width] - old).abs().max() < 0.01
+    head = 'direct.0.weight'
+    old, new = (run._average_heads.state_dict()[head] for run in (before, after))
+    assert (new[: len(old), : narrow.width] - old).abs().max() < 0.01
 
 
 def test_several_recordings_are_one_data_set(recording):

@@ -5,18 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from efficientvla_ros.evaluation.preset_report import read_preset_report
-from efficientvla_ros.evaluation.preset_tables import preset_table
 from efficientvla_ros.evaluation.report import SCHEMA as EVALUATION
 from efficientvla_ros.evaluation.report import read_json
-from efficientvla_ros.evaluation.results_page import SUITES, machine_of
+from efficientvla_ros.evaluation.results_page import BASELINES, SUITES, machine_of
 from efficientvla_ros.evaluation.ros_report import SCHEMA as OVER_ROS_SCHEMA
 from efficientvla_ros.evaluation.ros_report import parity_line, ros_table
 from efficientvla_ros.evaluation.suite import read_suite_report, suite_tables
 from efficientvla_ros.simulation.variation import SETTINGS
-
-TECHNIQUES = 'techniques_*.json'
-"""Reports of `efficientvla evaluate --presets` on one task: what each technique costs there."""
 
 OVER_ROS = 'suite_ros.json'
 """Report of `efficientvla evaluate --task all --ros --compare`."""
@@ -37,7 +32,9 @@ def render(folder: Path) -> str:
     parts = [
         _suite(read_suite_report(folder / name)) for name in SUITES if (folder / name).exists()
     ]
-    parts += [_techniques(read_preset_report(path)) for path in sorted(folder.glob(TECHNIQUES))]
+    if (folder / BASELINES).exists():
+        title = 'The other presets, and other ways to choose tokens and channels:'
+        parts += [title, _suite(read_suite_report(folder / BASELINES))]
     if (folder / OVER_ROS).exists():
         parts.append(_over_ros(read_json(folder / OVER_ROS, OVER_ROS_SCHEMA, 'a report over ROS')))
     return '\n\n'.join([*parts, _experts(folder)]) + '\n'
@@ -45,10 +42,6 @@ def render(folder: Path) -> str:
 
 def _suite(report: dict[str, Any]) -> str:
     return f'{machine_of(report)}\n\n{suite_tables(report)}'.rstrip()
-
-
-def _techniques(report: dict[str, Any]) -> str:
-    return f'Each technique alone, {preset_table(report)}'.rstrip()
 
 
 def _over_ros(report: dict[str, Any]) -> str:

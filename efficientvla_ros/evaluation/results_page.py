@@ -9,7 +9,8 @@ from efficientvla_ros.evaluation import results_channels
 from efficientvla_ros.evaluation.preset_tables import joint_table, plan_notes
 from efficientvla_ros.evaluation.report import describe
 from efficientvla_ros.evaluation.results_channels import channels_section
-from efficientvla_ros.evaluation.suite import averages_table, read_suite_report
+from efficientvla_ros.evaluation.suite import averages_table, read_suite_report, suite_table
+from efficientvla_ros.simulation.variation import MATCHING
 from efficientvla_ros.types import InputError
 
 START, END = '<!-- results: start -->', '<!-- results: end -->'
@@ -19,6 +20,9 @@ PRESETS, PRESETS_TIME = 'presets.json', 'benchmark_presets_cogact_mini.json'
 PRESETS_PICTURE = 'docs/images/presets.png'
 SUITES = ('suite_matching.json', 'suite_variants.json', 'suite_dynamic.json')
 """Reports of `efficientvla evaluate --task all --presets`, one a setting."""
+
+BASELINES = 'suite_baselines.json'
+"""The same of the other presets, on fewer seeds of the setting `matching`."""
 
 
 def render(folder: Path) -> str:
@@ -97,7 +101,9 @@ def _suites(folder: Path) -> str:
         f'`{reports[0]["settings"]["model"]}` on its {len(tasks)} tasks '
         '([docs/benchmark.md](docs/benchmark.md) has them one by one, with intervals and tests); '
         'the speed-up is that of a plan in the first setting:\n\n'
-        f'{averages_table(reports)}'
+        f'{averages_table(reports)}\n\n'
+        'Other presets, and other ways to choose tokens and channels, in the first setting:\n\n'
+        f'{suite_table(read_suite_report(folder / BASELINES), MATCHING)}'
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from preset_rows import rows
 
 from efficientvla_ros.evaluation.benchmark_page import render
-from efficientvla_ros.evaluation.preset_report import build_preset_report
 from efficientvla_ros.evaluation.report import build_report, write_json
 from efficientvla_ros.evaluation.ros_report import SCHEMA as OVER_ROS
 from efficientvla_ros.evaluation.settings import EvaluationSettings
@@ -18,10 +17,10 @@ def test_suites_and_experts_are_on_the_page(tmp_path):
     suite = build_suite_report({settings: {'dense': rows('sst'), 'cache': rows('sss')}})
     write_json(tmp_path / 'suite_matching.json', suite)
     write_json(tmp_path / 'expert_dynamic_pick.json', build_report(settings, rows('sss')))
-    alone = build_preset_report(settings, {'dense': rows('sst'), 'cache': rows('sss')})
-    write_json(tmp_path / 'techniques_pick.json', alone)
+    others = build_suite_report({settings: {'dense': rows('sst'), 'fastv': rows('stt')}})
+    write_json(tmp_path / 'suite_baselines.json', others)
     page = render(tmp_path)
-    assert 'Each technique alone, tabletop, pick' in page
+    assert '| `fastv` | 1/3 |' in page
     assert '| `dense` | 2/3 |' in page and '| `cache` | 3/3 |' in page
     assert '| setting | `pick` |' in page and '| dynamic | 3/3 |' in page
 

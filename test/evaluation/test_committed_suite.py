@@ -26,6 +26,13 @@ def test_suites_were_run_with_the_weights_in_the_package(setting):
     assert {'dense', 'efficientvla', 'combined'} <= set(report['overall'][setting])
 
 
+def test_so_were_the_other_presets_and_baselines():
+    report = json.loads((REPORTS / 'suite_baselines.json').read_text())
+    assert report['model_sha256'] == model_digest(MODEL)
+    assert set(report['cells']['matching']) == set(TASKS)
+    assert {'fastv', 'random', 'wanda_25', 'frozen_25'} <= set(report['overall']['matching'])
+
+
 def test_the_embedded_policy_does_all_tasks(tmp_path):
     """Two unseen seeds of each task."""
     path = tmp_path / 'suite.json'

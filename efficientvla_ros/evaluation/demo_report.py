@@ -179,18 +179,19 @@ def _draw_episodes(axes, summary: DemoSummary) -> None:
         if not row.success:
             axes.text(
                 position,
-                row.duration,
-                row.outcome.replace('_', '\n'),
+                0.0,
+                f'  {row.outcome.replace("_", " ")}',
                 ha='center',
                 va='bottom',
-                fontsize=7,
-                color=BAD,
+                rotation=90,  # wider than a bar among many
+                fontsize=8,
+                color=INK,
             )
     ticks = range(0, len(rows), 1 + len(rows) // 17)  # more labels would overlap
     axes.set_xticks(ticks, [str(rows[tick].episode + 1) for tick in ticks])
     axes.set_xlabel('episode', fontsize=9)
     axes.set_ylabel('simulated time [s]', fontsize=9)
-    axes.set_ylim(0, 1.28 * max(row.duration for row in rows) + 1e-3)
+    axes.set_ylim(0, 1.18 * max(row.duration for row in rows) + 1e-3)
     from matplotlib.patches import Patch
 
     handles = [Patch(color=GOOD, label='success')]

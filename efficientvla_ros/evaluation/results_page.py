@@ -97,13 +97,18 @@ def insert(page: str, results: str) -> str:
 def _suites(folder: Path) -> str:
     reports = [read_suite_report(folder / name) for name in SUITES]
     tasks = next(iter(reports[0]['cells'].values()))
-    return (
+    text = (
         f'`{reports[0]["settings"]["model"]}` on its {len(tasks)} tasks '
         '([docs/benchmark.md](docs/benchmark.md) has them one by one, with intervals and tests); '
         'the speed-up is that of a plan in the first setting:\n\n'
-        f'{averages_table(reports)}\n\n'
-        'Other presets, and other ways to choose tokens and channels, in the first setting:\n\n'
-        f'{suite_table(read_suite_report(folder / BASELINES), MATCHING)}'
+        f'{averages_table(reports)}'
+    )
+    if not (folder / BASELINES).exists():
+        return text
+    others = suite_table(read_suite_report(folder / BASELINES), MATCHING)
+    return (
+        f'{text}\n\nOther presets, and other ways to choose tokens and channels, in the first '
+        f'setting:\n\n{others}'
     )
 
 

@@ -15,7 +15,9 @@ VERSION = re.search(
     re.MULTILINE,
 ).group(1)
 
-MODEL = ['psutil>=5.9', 'safetensors>=0.6', 'torch>=2.4', 'transformers>=4.44']
+MODEL = [
+    'huggingface_hub>=0.25', 'psutil>=5.9', 'safetensors>=0.6', 'torch>=2.4', 'transformers>=4.44',
+]  # fmt: skip
 SIMULATION = ['mujoco>=3.8', 'opencv-python-headless>=4.10,<5', 'pin>=3']
 RECORDINGS = ['rosbags>=0.10']
 REPORT = ['av>=14', 'matplotlib>=3.8', 'psutil>=5.9']

@@ -119,8 +119,7 @@ class Trainer:
 
     def export(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
         """Writes the averaged weights as a checkpoint, without training-only parts."""
-        entry = {'action': self.statistics.to_json()}
-        entries = {self.config.name: entry}
+        entries = {self.config.name: {'action': self.statistics.to_json()}}
         save_checkpoint(folder, self.average, self.tokenizer, entries, dtype, LARGEST_FILE)
 
     def export_state(self, folder: Path) -> None:

@@ -60,6 +60,30 @@ def free_spots(points: Mapping[str, np.ndarray], target: str, reference: str) ->
         reference: the object that it is to be near.
     """
     spots, gaps = _spots(points, target, reference)
+    return spots[_free(spots, gaps, points, target, reference)]
+
+
+def direct_spot_is_free(points: Mapping[str, np.ndarray], target: str, reference: str) -> bool:
+    """Whether nothing keeps the target from the place near the reference that is closest to it.
+
+    Args:
+        points: object or plate -> centre [2 or 3], m.
+        target: the object that is to be put down.
+        reference: the object that it is to be near.
+    """
+    spots, gaps = _spots(points, target, reference)
+    closest = [np.argmin(np.linalg.norm(spots - points[target][:2], axis=1))]
+    return bool(_free(spots[closest], gaps[closest], points, target, reference)[0])
+
+
+def _free(
+    spots: np.ndarray,
+    gaps: np.ndarray,
+    points: Mapping[str, np.ndarray],
+    target: str,
+    reference: str,
+) -> np.ndarray:
+    """Which places [n, 2], with gaps [n] to the reference, are in reach and clear of all else."""
     free = np.all((spots >= _REACH_LOWER) & (spots <= _REACH_UPPER), axis=1)
     for name, point in points.items():
         if name in (target, reference):
@@ -70,7 +94,7 @@ def free_spots(points: Mapping[str, np.ndarray], target: str, reference: str) ->
         # What is put down is to be nearer to the reference than to anything else.
         gap_to_it = np.linalg.norm(apart, axis=1) - radius - _radius(target)
         free &= ~(hit | (gap_to_it < gaps + _FAR_FROM_OTHERS))
-    return spots[free]
+    return free
 
 
 def spot(state: TableState, goal: Goal) -> np.ndarray:

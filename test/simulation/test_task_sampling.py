@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from efficientvla_ros.simulation.cabinet import TRAVEL
 from efficientvla_ros.simulation.objects import OBJECT_MODELS, PLATE
+from efficientvla_ros.simulation.placement import spot
 from efficientvla_ros.simulation.sampling import SPACING
 from efficientvla_ros.simulation.success import DRAWER_CLOSED, DRAWER_OPEN
+from efficientvla_ros.simulation.table_state import TableState
 from efficientvla_ros.simulation.tasks import SETTINGS, TASKS, TEMPLATES, sample_episode
 from efficientvla_ros.types import InputError
 
@@ -46,6 +48,19 @@ def test_no_episode_begins_done(seed):
     for name, place in plate.items():
         if name != PLATE:
             assert np.hypot(*np.subtract(place, plate[PLATE])) > 0.11
+
+
+@given(seed=st.integers(0, 2**31))
+@settings(max_examples=40, deadline=None)
+def test_no_third_thing_is_in_the_way_of_moving_near(seed):
+    episode = sample_episode('move_near', seed)
+    objects = {name: np.array([*episode.object_positions[name], 0.03]) for name in episode.objects}
+    plate = episode.object_positions.get(PLATE)
+    named = {name: objects[name] for name in (episode.target, episode.reference)}
+    tool = objects[episode.target]
+    crowded = TableState(tool, 0.03, objects, plate=plate and np.array([*plate, 0.0]))
+    alone = TableState(tool, 0.03, named)
+    assert np.array_equal(spot(crowded, episode.goal), spot(alone, episode.goal))
 
 
 def test_language_is_needed():

@@ -77,7 +77,8 @@ def _record(
 
     from efficientvla_ros.evaluation.policy_actor import make_actor
     from efficientvla_ros.evaluation.presets import DENSE, check_preset
-    from efficientvla_ros.simulation.recording import RecordingSettings, record, record_all
+    from efficientvla_ros.simulation.recorder import record, record_all
+    from efficientvla_ros.simulation.recording import RecordingSettings
 
     # Rendering in several threads of several processes is slower than in one of each.
     os.environ.setdefault('LP_NUM_THREADS', '1')

@@ -1,31 +1,24 @@
-"""Writes demonstrations to shards: resumable, in parallel, readable with NumPy and a PNG decoder.
+"""Demonstrations in shards that NumPy and a PNG decoder can read.
 
 The format is described in docs/simulation.md.
 """
 
 from __future__ import annotations
 
-import json
-import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from efficientvla_ros.simulation.dataset_card import RecordingSummary, summarise, write_card
-from efficientvla_ros.simulation.goals import TASKS, TEMPLATES, Goal, check_task
-from efficientvla_ros.simulation.objects import KEYPOINTS
+from efficientvla_ros.simulation.goals import Goal, check_task
 from efficientvla_ros.simulation.variation import MATCHING, check_setting
-from efficientvla_ros.simulation.worker_process import follow_parent
 from efficientvla_ros.types import InputError
 
 if TYPE_CHECKING:
-    from efficientvla_ros.simulation.demonstrations import Actor, Disturbances
+    from efficientvla_ros.simulation.demonstrations import Disturbances
 
 FORMAT = 'efficientvla-demonstrations-2'
 FORMATS = ('efficientvla-demonstrations-1', FORMAT)
@@ -180,183 +173,3 @@ def write_shard(
             **arrays,
         )
     os.replace(unfinished, path)
-
-
-# Worker processes -----------------------------------------------------------------------------
-
-
-class _Stopped(Exception):  # noqa: N818
-    """Leaves a worker's shard unfinished."""
-
-
-_worker: dict[str, Any] = {}
-
-
-def _start_worker(settings: RecordingSettings, make_actor, counter, stop) -> None:
-    from efficientvla_ros.simulation.demonstrations import Demonstrator
-
-    follow_parent()
-    demonstrator = Demonstrator(
-        settings.task,
-        settings.image_size,
-        settings.disturbances(),
-        make_actor() if make_actor else None,
-        settings.setting,
-    )
-    # Where a policy acts, its failures are what is to be learnt; short episodes never succeed.
-    keep_all = bool(settings.actor) or settings.scattered
-    _worker.update(demonstrator=demonstrator, counter=counter, stop=stop, keep_all=keep_all)
-
-
-def _after_episode() -> None:
-    if _worker['stop'].is_set():
-        raise _Stopped
-    with _worker['counter'].get_lock():
-        _worker['counter'].value += 1
-
-
-def _run_shard(path: str, seeds: range) -> None:
-    write_shard(Path(path), _worker['demonstrator'], seeds, _after_episode, _worker['keep_all'])
-
-
-def record(
-    settings: RecordingSettings,
-    folder: Path,
-    workers: int = 1,
-    progress: Callable[[int], None] = lambda done: None,
-    make_actor: Callable[[], Actor] | None = None,
-) -> RecordingSummary:
-    """Records what is still missing in a folder.
-
-    Args:
-        settings: what to record.
-        folder: where the shards go; made when missing. Complete shards in it are kept.
-        workers: number of processes.
-        progress: called with the number of episodes done so far, about three times a second.
-        make_actor: makes, in each process, the policy that makes part of the plans; picklable.
-
-    Returns:
-        What the folder holds now.
-
-    Raises:
-        InputError: the folder holds a recording with other settings (more episodes may be
-            asked for, to go on with it), or `workers` < 1.
-    """
-    if workers < 1:
-        raise InputError(f'workers is {workers}, expected at least 1')
-    _prepare(settings, folder)
-    missing = [
-        (shard_path(folder, number), seeds)
-        for number, seeds in settings.shards()
-        if _episodes_tried(shard_path(folder, number)) < len(seeds)
-    ]
-    before = settings.episodes - sum(len(seeds) for _, seeds in missing)
-    progress(before)
-    if missing:
-        _record_missing(
-            settings,
-            missing,
-            min(workers, len(missing)),
-            lambda done: progress(before + done),
-            make_actor,
-        )
-    write_card(folder)
-    return summarise(folder)
-
-
-def record_all(
-    settings: RecordingSettings,
-    folder: Path,
-    workers: int = 1,
-    progress: Callable[[str, int], None] = lambda task, done: None,
-    make_actor: Callable[[], Actor] | None = None,
-    tasks: Sequence[str] = TASKS,
-) -> RecordingSummary:
-    """Records several tasks, each into a folder of its name; otherwise as `record`.
-
-    Args:
-        settings: what to record of each task; its `task` does not matter.
-        folder: where the tasks' folders go.
-        workers: number of processes.
-        progress: called with task and number of its episodes done.
-        make_actor: see `record`.
-        tasks: which ones.
-    """
-    from functools import partial
-
-    for task in tasks:
-        record(replace(settings, task=task), folder / task, workers, partial(progress, task),
-               make_actor)  # fmt: skip
-    write_card(folder)
-    return summarise(folder)
-
-
-def _record_missing(
-    settings: RecordingSettings,
-    missing: list[tuple[Path, range]],
-    workers: int,
-    progress: Callable[[int], None],
-    make_actor: Callable[[], Actor] | None,
-) -> None:
-    import efficientvla_ros.simulation.backend  # noqa: F401  fails here, not in each worker
-
-    # An OpenGL context does not survive a fork.
-    context = multiprocessing.get_context('spawn')
-    counter, stop = context.Value('i', 0), context.Event()
-    pool = ProcessPoolExecutor(
-        workers,
-        context,
-        _start_worker,
-        (settings, make_actor, counter, stop),
-    )
-    try:
-        pending: set[Future] = {
-            pool.submit(_run_shard, str(path), seeds) for path, seeds in missing
-        }
-        while pending:
-            done, pending = wait(pending, timeout=0.3)
-            progress(counter.value)
-            for future in done:
-                future.result()
-    except BrokenProcessPool as error:
-        raise InputError(
-            'a worker process died (out of memory?), try fewer workers; what is recorded is kept'
-        ) from error
-    finally:
-        stop.set()
-        pool.shutdown(cancel_futures=True)
-
-
-def _prepare(settings: RecordingSettings, folder: Path) -> None:
-    """Makes the folder, or checks that it belongs to the same recording."""
-    described = {
-        'format': FORMAT,
-        **asdict(settings),
-        'objects': list(KEYPOINTS),
-        'tasks': list(TASKS),
-        'templates': {task: list(wordings) for task, wordings in TEMPLATES.items()},
-    }
-    path = folder / SETTINGS_FILE
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise InputError(f'{folder} is not a folder') from None
-    if path.exists():
-        found = json.loads(path.read_text())
-        for key in described:
-            if key != 'episodes' and found.get(key) != described[key]:
-                raise InputError(
-                    f'{path} holds a recording with {key} = {found.get(key)!r}, expected '
-                    f'{described[key]!r}: use another folder or the same settings'
-                )
-        described['episodes'] = max(described['episodes'], found.get('episodes', 0))
-    path.write_text(json.dumps(described, indent=2) + '\n')
-    for leftover in folder.glob('*.part'):
-        leftover.unlink()
-
-
-def _episodes_tried(path: Path) -> int:
-    if not path.exists():
-        return 0
-    with np.load(path) as shard:
-        return int(shard['tried'])

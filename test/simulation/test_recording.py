@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from efficientvla_ros.simulation import recording
+from efficientvla_ros.simulation import recorder, recording
+from efficientvla_ros.simulation.dataset_card import summarise
 from efficientvla_ros.simulation.demonstrations import Demonstrator
 from efficientvla_ros.simulation.expert import TableState, plan
+from efficientvla_ros.simulation.recorder import record
 from efficientvla_ros.simulation.recording import (
     RecordingSettings,
     encode_png,
     read_frame,
-    record,
     shard_path,
-    summarise,
     write_shard,
 )
 from efficientvla_ros.simulation.scene import OBJECT_MODELS
@@ -151,7 +151,7 @@ def test_recording_resumes_with_what_is_missing(tmp_path, monkeypatch):
 
 
 def test_folder_of_another_recording_is_refused(tmp_path):
-    recording._prepare(RecordingSettings('pick', 10, 0, SIZE), tmp_path)
+    recorder._prepare(RecordingSettings('pick', 10, 0, SIZE), tmp_path)
     with pytest.raises(InputError, match=r'seed = 0, expected 1: use another folder'):
         record(RecordingSettings('pick', 10, 1, SIZE), tmp_path)
     file = tmp_path / 'file'

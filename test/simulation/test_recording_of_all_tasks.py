@@ -16,12 +16,8 @@ from efficientvla_ros.simulation.expert import plan
 from efficientvla_ros.simulation.goals import TASKS, Goal
 from efficientvla_ros.simulation.labels import label_goals
 from efficientvla_ros.simulation.objects import KEYPOINTS, PLATE
-from efficientvla_ros.simulation.recording import (
-    RecordingSettings,
-    frame_goals,
-    record_all,
-    write_shard,
-)
+from efficientvla_ros.simulation.recorder import record_all
+from efficientvla_ros.simulation.recording import RecordingSettings, frame_goals, write_shard
 from efficientvla_ros.simulation.recording_look import COLUMNS, contact_sheet
 from efficientvla_ros.types import InputError
 
@@ -55,6 +51,23 @@ def test_every_frame_has_three_instructions_that_its_scene_allows(shards):
             assert goals[0].task == task or task != 'open_drawer' or row > 0
     assert ('open_drawer', 'close_drawer') in tasks and ('open_drawer', 'place_drawer') in tasks
     assert ('place_plate', 'move_near') in tasks and ('place_plate', 'pick') in tasks
+
+
+def test_tasks_are_recorded_side_by_side(shards, tmp_path):
+    progress: dict[str, list[int]] = {task: [] for task in shards}
+    record_all(
+        RecordingSettings('pick', 1, 50, SIZE),
+        tmp_path,
+        2,
+        lambda task, done: progress[task].append(done),
+        tasks=tuple(shards),
+    )
+    for task, shard in shards.items():
+        assert progress[task][0] == 0 and progress[task][-1] == 1
+        alone = np.load(tmp_path / task / 'shard_00000.npz')
+        frames = len(alone['episode'])
+        assert 0 < frames < len(shard['episode']) and alone['seeds'].tolist() == [50]
+        np.testing.assert_array_equal(alone['plans'], shard['plans'][:frames])
 
 
 def test_keypoints_are_those_of_what_is_there(shards):
@@ -129,6 +142,13 @@ def test_a_preset_without_a_policy_or_of_no_name_is_refused(arguments, expected,
     result = CliRunner().invoke(app, ['record', '--out', str(tmp_path), *arguments])
     assert isinstance(result.exception, InputError)
     assert re.search(expected, str(result.exception))
+
+
+def test_a_policy_that_cannot_be_loaded_is_named(tmp_path):
+    arguments = ['--out', str(tmp_path), '--episodes', '1', '--policy', 'tabletop-huge']
+    result = CliRunner().invoke(app, ['record', *arguments])
+    assert isinstance(result.exception, InputError)
+    assert 'tabletop-huge' in str(result.exception)
 
 
 def test_labels_are_plans_of_the_state_for_each_instruction():

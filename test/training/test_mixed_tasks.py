@@ -9,7 +9,8 @@ import torch
 from efficientvla_ros.models.tokenizer import WordTokenizer
 from efficientvla_ros.simulation.demonstrations import Demonstrator
 from efficientvla_ros.simulation.objects import KEYPOINTS, PLATE
-from efficientvla_ros.simulation.recording import RecordingSettings, _prepare, write_shard
+from efficientvla_ros.simulation.recorder import _prepare
+from efficientvla_ros.simulation.recording import RecordingSettings, write_shard
 from efficientvla_ros.training.batches import BatchSource, suite_words
 from efficientvla_ros.training.dataset import load_demonstrations
 from efficientvla_ros.training.losses import in_picture

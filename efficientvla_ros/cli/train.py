@@ -48,9 +48,12 @@ def command(
     ] = 1,
 ) -> None:
     """Trains the embedded policy on recorded demonstrations; a broken-off run is resumed."""
+    import torch
+
     from efficientvla_ros.models.config import CONFIGS
     from efficientvla_ros.training.curves import plot_curves
     from efficientvla_ros.training.parallel import train
+    from efficientvla_ros.training.precision import bfloat16_is_slow
     from efficientvla_ros.training.settings import TrainSettings
     from efficientvla_ros.training.trainer import METRICS_FILE
     from efficientvla_ros.types import InputError
@@ -60,6 +63,12 @@ def command(
         if model not in CONFIGS:
             raise InputError(f'model {model!r} is unknown, expected one of {", ".join(CONFIGS)}')
         config = _config_of(CONFIGS[model], layers)
+        if recipe.precision == 'bfloat16' and bfloat16_is_slow(torch.device(device)):
+            typer.echo(
+                'warning: precision is bfloat16, but this processor has no such products '
+                '(avx512_bf16, amx_bf16): float32 is faster here',
+                err=True,
+            )
         with _Progress() as progress:
             trainer = train(
                 config,

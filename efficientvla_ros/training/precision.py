@@ -33,6 +33,14 @@ def precision(kind: str, device: torch.device) -> Iterator[None]:
             yield
 
 
+def bfloat16_is_slow(device: torch.device) -> bool:
+    """Whether the processor is known to have no products in bfloat16: they are then emulated."""
+    found = getattr(torch.cpu, 'get_capabilities', dict)() if device.type == 'cpu' else {}
+    return found.get('architecture') == 'x86_64' and not (
+        found.get('avx512_bf16') or found.get('amx_bf16')
+    )
+
+
 def keep_freed_memory() -> None:
     """Lets the C library keep what is freed, where it is glibc.
 

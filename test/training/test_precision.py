@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from efficientvla_ros.training.precision import precision
+from efficientvla_ros.training.precision import bfloat16_is_slow, precision
 from efficientvla_ros.training.settings import TrainSettings
 from efficientvla_ros.types import InputError
 
@@ -58,3 +58,18 @@ def test_products_are_rounded_in_bfloat16_alone():
 def test_another_precision_is_refused_by_name():
     with pytest.raises(InputError, match="precision is 'float8', expected one of float32, bf"):
         TrainSettings.from_dict({'precision': 'float8'})
+
+
+@pytest.mark.parametrize(
+    ('found', 'slow'),
+    [
+        ({'architecture': 'x86_64', 'avx512_f': True, 'avx512_bf16': False}, True),
+        ({'architecture': 'x86_64', 'avx512_bf16': True}, False),
+        ({'architecture': 'x86_64', 'avx512_bf16': False, 'amx_bf16': True}, False),
+        ({'architecture': 'aarch64'}, False),
+    ],
+)
+def test_a_processor_that_emulates_bfloat16_is_recognised(found, slow, monkeypatch):
+    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: found, raising=False)
+    assert bfloat16_is_slow(CPU) == slow
+    assert not bfloat16_is_slow(torch.device('cuda'))

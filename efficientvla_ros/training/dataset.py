@@ -100,15 +100,19 @@ def load_demonstrations(folders: Sequence[Path], image_size: int, horizon: int) 
     """Reads recordings; resized frames are kept beside the shards for the next time.
 
     A folder without shards stands for the recordings in it, as `record --task all` makes them.
+    The frames of a folder that is given twice are there twice, and so are drawn twice as often;
+    its episodes keep their numbers, so that none is both trained on and held out.
 
     Raises:
         InputError: a folder has no shards, or its plans are shorter than `horizon`.
     """
     every = [path for folder in folders for path in _recordings_in(folder)]
-    parts = [_load_folder(folder, image_size, horizon) for folder in every]
-    first_episodes = np.cumsum([0, *(part['episode'].max() + 1 for part in parts[:-1])])
-    for part, first in zip(parts, first_episodes):
+    loaded = {path: _load_folder(path, image_size, horizon) for path in dict.fromkeys(every)}
+    first = 0
+    for part in loaded.values():
         part['episode'] += first
+        first = part['episode'].max() + 1
+    parts = [loaded[path] for path in every]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in _COLUMNS}
     return Demonstrations(images=ImageStack([part['images'] for part in parts]), **columns)
 

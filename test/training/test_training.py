@@ -1,6 +1,7 @@
 """Training: packing is exact, shifts move labels along, a broken-off run goes on as it was."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import cv2
@@ -281,13 +282,23 @@ def test_a_start_may_have_a_narrower_language_model(finished, recording, tmp_pat
     assert (new[: len(old), : narrow.width] - old).abs().max() < 0.01
 
 
-def test_several_recordings_are_one_data_set(recording):
+def test_several_recordings_are_one_data_set(recording, tmp_path):
+    other = tmp_path / 'other'
+    shutil.copytree(recording, other)
     one = load_demonstrations([recording], 56, HORIZON)
-    two = load_demonstrations([recording, recording], 56, HORIZON)
+    two = load_demonstrations([recording, other], 56, HORIZON)
     assert len(two.images) == 2 * len(one.images) == 2 * FRAMES
     rows = np.array([0, FRAMES - 1, FRAMES, FRAMES + 7])
     assert np.array_equal(two.images[rows], one.images[rows % FRAMES])
     assert two.episode[FRAMES] == one.episode.max() + 1
+
+
+def test_what_is_counted_twice_is_held_out_in_both_places(recording):
+    data = load_demonstrations([recording, recording], 56, HORIZON)
+    assert len(data.images) == 2 * FRAMES
+    assert np.array_equal(data.episode[:FRAMES], data.episode[FRAMES:])
+    train_rows, held_out = data.split()
+    assert not set(data.episode[train_rows]) & set(data.episode[held_out])
 
 
 def test_two_processes_share_every_step(recording, tmp_path):

@@ -37,8 +37,8 @@ def render(folder: Path) -> str:
     evaluations = [_read(folder / name) for name in EVALUATIONS]
     benchmark, demo, soak = (_read(folder / name) for name in (BENCHMARK, DEMO, SOAK))
     parts = [
-        f'Measured on {machine_of(evaluations[0])}, by the commands of this package; '
-        f'the reports lie in [docs/reports](docs/reports).',
+        f'Measured by the commands of this package, where nothing else is said on '
+        f'{machine_of(evaluations[0])}; the reports lie in [docs/reports](docs/reports).',
         _suites(folder),
         _closed_loop(evaluations, demo),
         _latency(benchmark),
@@ -99,8 +99,8 @@ def _suites(folder: Path) -> str:
     tasks = next(iter(reports[0]['cells'].values()))
     text = (
         f'`{reports[0]["settings"]["model"]}` on its {len(tasks)} tasks '
-        '([docs/benchmark.md](docs/benchmark.md) has them one by one, with intervals and tests); '
-        'the speed-up is that of a plan in the first setting:\n\n'
+        '([docs/benchmark.md](docs/benchmark.md) has them one by one, with intervals and tests), '
+        f'on {machine_of(reports[0])}; the speed-up is that of a plan in the first setting:\n\n'
         f'{averages_table(reports)}'
     )
     if not (folder / BASELINES).exists():

@@ -37,7 +37,7 @@ def render(folder: Path) -> str:
     evaluations = [_read(folder / name) for name in EVALUATIONS]
     benchmark, demo, soak = (_read(folder / name) for name in (BENCHMARK, DEMO, SOAK))
     parts = [
-        f'Measured by the commands of this package, where nothing else is said on '
+        'Measured by the commands of this package, where nothing else is said on '
         f'{machine_of(evaluations[0])}; the reports lie in [docs/reports](docs/reports).',
         _suites(folder),
         _closed_loop(evaluations, demo),

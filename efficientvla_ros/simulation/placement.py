@@ -72,8 +72,12 @@ def direct_spot_is_free(points: Mapping[str, np.ndarray], target: str, reference
         reference: the object that it is to be near.
     """
     spots, gaps = _spots(points, target, reference)
-    closest = [np.argmin(np.linalg.norm(spots - points[target][:2], axis=1))]
-    return bool(_free(spots[closest], gaps[closest], points, target, reference)[0])
+    free = _free(spots, gaps, points, target, reference)
+    return bool(free[_closest(spots, points[target])])
+
+
+def _closest(spots: np.ndarray, point: np.ndarray) -> int:
+    return int(np.argmin(np.linalg.norm(spots - point[:2], axis=1)))
 
 
 def _free(
@@ -107,8 +111,8 @@ def spot(state: TableState, goal: Goal) -> np.ndarray:
         spots = free_spots(points, goal.target, goal.reference)
         if not len(spots):
             spots, _ = _spots(points, goal.target, goal.reference)
-        lateral = np.linalg.norm(spots - state.objects[goal.target][:2], axis=1)
-        return np.array([*spots[np.argmin(lateral)], model.rest_height + _RELEASE_HEIGHT])
+        closest = spots[_closest(spots, state.objects[goal.target])]
+        return np.array([*closest, model.rest_height + _RELEASE_HEIGHT])
     if goal.task == PLACE_DRAWER:
         height = FLOOR + model.rest_height + _DROP_INTO_DRAWER
         return np.array([*state.cabinet.middle, height])

@@ -237,6 +237,15 @@ TABLETOP_SMALL = replace(
 """The policy of the six tasks, with CogACT's head window and shares of work."""
 
 
+TABLETOP_LARGE = replace(
+    TABLETOP_SMALL,
+    name='tabletop-large',
+    llm=replace(TABLETOP_SMALL.llm, width=256, heads=8, kv_heads=8, mlp_width=704, max_positions=512),
+    image_size=224,
+)
+"""The same with the pictures and the number of visual tokens that CogACT has."""
+
+
 COGACT_MINI = CogACTConfig(
     name='cogact-mini',
     dino=ViTConfig(
@@ -280,6 +289,7 @@ CONFIGS: dict[str, CogACTConfig | OpenVLAConfig] = {
     for config in (
         TABLETOP,
         TABLETOP_SMALL,
+        TABLETOP_LARGE,
         COGACT_MINI,
         _cogact('cogact-small', 384, 6, 4),
         _cogact('cogact-base', 768, 12, 12),

@@ -24,7 +24,13 @@ from efficientvla_ros.models.tokenizer import WordTokenizer
 from efficientvla_ros.simulation.objects import KEYPOINTS
 from efficientvla_ros.training.batches import BatchSource, suite_words
 from efficientvla_ros.training.dataset import Demonstrations
-from efficientvla_ros.training.growth import fits, grow_heads, grow_layers, grow_width
+from efficientvla_ros.training.growth import (
+    fits,
+    grow_grid,
+    grow_heads,
+    grow_layers,
+    grow_width,
+)
 from efficientvla_ros.training.heads import TrainingHeads
 from efficientvla_ros.training.losses import LOSSES
 from efficientvla_ros.training.optimizer import Optimizer
@@ -41,6 +47,8 @@ LARGEST_FILE = 14_000_000
 """Bytes of weights in one file of an exported checkpoint: version control stays usable."""
 
 _HEAD = 'action_model.'
+_VISION, _LANGUAGE = 'vision_backbone.', 'llm_backbone.'
+_SEEING = _VISION, 'projector.'
 
 Progress = Callable[[str, int, int, dict[str, float]], None]
 """Called with stage, steps done, steps in all, and the latest averages."""
@@ -73,8 +81,9 @@ class Trainer:
             start: folder of another run, whose averaged weights are trained further, from stage
                 `policy` on, or of an embedded checkpoint, which has no training-only parts: they
                 learn alone at first (`TrainSettings.new_heads_steps`). It may have fewer decoder
-                layers, a narrower language model and another action head. None starts from
-                random weights.
+                layers, a narrower language model, another action head, and smaller pictures:
+                the towers then learn to see in the larger ones first, in stage `vision`. None
+                starts from random weights.
         """
         self.config, self.settings, self.folder = config, settings, folder
         self.device, self.rank, self.world = torch.device(device), rank, world
@@ -163,6 +172,8 @@ class Trainer:
         state = self._read_state(folder) or self._read_checkpoint(folder)
         weights = grow_layers(state['average'], self.config.llm.layers)
         weights = grow_width(weights, self.model.state_dict())
+        grid_fits = fits(self.model.vision_backbone, weights, _VISION)
+        weights = grow_grid(weights, self.config.num_patches)
         head_fits = fits(self.model.action_model, weights, _HEAD)
         if not head_fits:
             own = self.model.action_model.state_dict()
@@ -171,7 +182,8 @@ class Trainer:
         if not fits(self.model, weights):
             raise InputError(
                 f'the model in {folder} differs from {self.config.name} in more than the number '
-                'of decoder layers, the width of the language model and the action head'
+                'of decoder layers, the width of the language model, the size of pictures and the '
+                'action head'
             )
         heads = state['average_heads']
         if heads is not None:
@@ -179,6 +191,7 @@ class Trainer:
         if heads is not None and not fits(self.heads, heads):
             heads = None
         return {
+            'stage': 'policy' if grid_fits else 'vision',
             'average': weights,
             'average_heads': heads,
             'new_heads': heads is None,
@@ -206,7 +219,7 @@ class Trainer:
         if state['average_heads'] is not None:
             self._average_heads.load_state_dict(state['average_heads'])
         if fresh:
-            self._begin('policy')
+            self._begin(state['stage'])
             self._take_averages()
             return
         self.stage, self.step = state['stage'], state['step']
@@ -267,8 +280,8 @@ class Trainer:
         if self.stage == 'head':
             named = list(self.model.action_model.named_parameters())
         else:
-            policy = self.model.named_parameters()
-            named = [(name, part) for name, part in policy if not name.startswith(_HEAD)]
+            parts = _SEEING if self.stage == 'vision' else (*_SEEING, _LANGUAGE)
+            named = [item for item in self.model.named_parameters() if item[0].startswith(parts)]
             named += self.heads.named_parameters()
         parameters = [parameter for _, parameter in named]
         self._optimizer = Optimizer(self.settings.optimizer, named, self.rank, self.world)

@@ -240,7 +240,9 @@ TABLETOP_SMALL = replace(
 TABLETOP_LARGE = replace(
     TABLETOP_SMALL,
     name='tabletop-large',
-    llm=replace(TABLETOP_SMALL.llm, width=256, heads=8, kv_heads=8, mlp_width=704, max_positions=512),
+    llm=replace(
+        TABLETOP_SMALL.llm, width=256, heads=8, kv_heads=8, mlp_width=704, max_positions=512
+    ),
     image_size=224,
 )
 """The same with the pictures and the number of visual tokens that CogACT has."""

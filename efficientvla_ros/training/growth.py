@@ -97,6 +97,9 @@ def grow_grid(weights: Weights, patches: int) -> dict[str, Tensor]:
 
     Position embeddings are interpolated by their place in the picture (Dosovitskiy et al. 2021,
     section 3.2).
+
+    Raises:
+        InputError: the policy's pictures have more patches.
     """
     return {
         name: _resized(value, patches) if name.endswith(_POSITIONS) else value
@@ -109,6 +112,10 @@ def _resized(positions: Tensor, patches: int) -> Tensor:
     old, new = (round(count**0.5) for count in (positions.shape[1], patches))
     if old == new:
         return positions
+    if old > new:
+        raise InputError(
+            f'the start has {old} x {old} visual tokens, expected at most {new} x {new}'
+        )
     grid = positions.transpose(1, 2).unflatten(2, (old, old)).float()
     grid = F.interpolate(grid, size=(new, new), mode='bicubic', align_corners=False)
     return grid.flatten(2).transpose(1, 2).to(positions.dtype).contiguous()

@@ -36,9 +36,7 @@ class Muon(torch.optim.Optimizer):
             momentum: decay of the averaged gradient.
             weight_decay: decoupled from the gradient, times `lr`.
         """
-        super().__init__(
-            matrices, {'lr': lr, 'momentum': momentum, 'weight_decay': weight_decay}
-        )
+        super().__init__(matrices, {'lr': lr, 'momentum': momentum, 'weight_decay': weight_decay})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:

@@ -24,6 +24,7 @@ from efficientvla_ros.models.tokenizer import WordTokenizer
 from efficientvla_ros.simulation.objects import KEYPOINTS
 from efficientvla_ros.training.batches import BatchSource, suite_words
 from efficientvla_ros.training.dataset import Demonstrations
+from efficientvla_ros.training.finer_vision import CoarseVision, finer_vision_loss
 from efficientvla_ros.training.growth import (
     fits,
     grow_grid,
@@ -32,7 +33,7 @@ from efficientvla_ros.training.growth import (
     grow_width,
 )
 from efficientvla_ros.training.heads import TrainingHeads
-from efficientvla_ros.training.losses import LOSSES
+from efficientvla_ros.training.losses import LOSSES, Batch
 from efficientvla_ros.training.optimizer import Optimizer
 from efficientvla_ros.training.precision import precision
 from efficientvla_ros.training.settings import STAGES, TrainSettings, learning_rate
@@ -99,7 +100,10 @@ class Trainer:
             copy.deepcopy(part).requires_grad_(False) for part in (self.model, self.heads)
         )
         resumed = self._read_state(folder)
-        state = resumed or (self._read_start(start) if start else None)
+        waiting = resumed is None or resumed['stage'] == 'vision'
+        started = self._read_start(start) if start and waiting else None
+        self._coarse = started['coarse'] if started else None
+        state = resumed or started
         # Further training keeps the units that the weights were trained in.
         self.statistics = (
             ActionStatistics.from_json({'': {'action': state['statistics']}})
@@ -173,6 +177,7 @@ class Trainer:
         weights = grow_layers(state['average'], self.config.llm.layers)
         weights = grow_width(weights, self.model.state_dict())
         grid_fits = fits(self.model.vision_backbone, weights, _VISION)
+        coarse = None if grid_fits else CoarseVision(self.config, weights).to(self.device)
         weights = grow_grid(weights, self.config.num_patches)
         head_fits = fits(self.model.action_model, weights, _HEAD)
         if not head_fits:
@@ -192,6 +197,7 @@ class Trainer:
             heads = None
         return {
             'stage': 'policy' if grid_fits else 'vision',
+            'coarse': coarse,
             'average': weights,
             'average_heads': heads,
             'new_heads': heads is None,
@@ -262,7 +268,7 @@ class Trainer:
         # All processes leave out the same parts, so that none waits for another.
         rng = np.random.default_rng([*now, self.world])
         with precision(settings.precision, self.device):
-            loss, values = LOSSES[self.stage](self.model, self.heads, batch, settings, rng)
+            loss, values = self._loss(batch, rng)
         loss.backward()
         if self._new_heads and self.stage == 'policy' and self.step < settings.new_heads_steps:
             self.model.zero_grad(set_to_none=False)
@@ -274,6 +280,11 @@ class Trainer:
         self._optimizer.zero_grad()
         self._update_average()
         return {'loss': loss.detach(), **values}
+
+    def _loss(self, batch: Batch, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        if self.stage == 'vision' and self._coarse is not None:
+            return finer_vision_loss(self._coarse, self.model, self.heads, batch)
+        return LOSSES[self.stage](self.model, self.heads, batch, self.settings, rng)
 
     def _parameters(self) -> list[nn.Parameter]:
         # Always in the same order: a resumed optimiser finds its state by position.

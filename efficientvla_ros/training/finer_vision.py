@@ -21,7 +21,6 @@ from efficientvla_ros.training.growth import Weights
 from efficientvla_ros.training.heads import TrainingHeads
 from efficientvla_ros.training.losses import Batch, keypoint_loss
 
-_VISION, _PROJECTOR = 'vision_backbone.', 'projector.'
 _KEYPOINT_WEIGHT = 0.1
 
 
@@ -33,16 +32,15 @@ class CoarseVision(nn.Module):
 
         Args:
             config: of the policy with the larger pictures.
-            weights: of the other one, its projector as wide as `config` has it.
+            weights: of the other one's towers and projector, which is as wide as `config` has it.
         """
         super().__init__()
-        positions = weights[_VISION + 'dino_featurizer.pos_embed']
+        positions = weights['vision_backbone.dino_featurizer.pos_embed']
         self._side = round(positions.shape[1] ** 0.5)
         small = replace(config, image_size=self._side * config.patch_size)
         self.vision_backbone = FusedVisionBackbone(small)
         self.projector = Projector(config.vision_width, config.projector_width, config.llm.width)
-        own = {k: v for k, v in weights.items() if k.startswith((_VISION, _PROJECTOR))}
-        self.load_state_dict(own)
+        self.load_state_dict(weights)
         self.requires_grad_(False)
 
     @torch.no_grad()

@@ -176,8 +176,7 @@ class Trainer:
         state = self._read_state(folder) or self._read_checkpoint(folder)
         weights = grow_layers(state['average'], self.config.llm.layers)
         weights = grow_width(weights, self.model.state_dict())
-        grid_fits = fits(self.model.vision_backbone, weights, _VISION)
-        coarse = None if grid_fits else CoarseVision(self.config, weights).to(self.device)
+        seeing = {k: value for k, value in weights.items() if k.startswith(_SEEING)}
         weights = grow_grid(weights, self.config.num_patches)
         head_fits = fits(self.model.action_model, weights, _HEAD)
         if not head_fits:
@@ -195,9 +194,10 @@ class Trainer:
             heads = grow_heads(heads, self.heads.state_dict())
         if heads is not None and not fits(self.heads, heads):
             heads = None
+        grid_fits = fits(self.model.vision_backbone, seeing, _VISION)
         return {
             'stage': 'policy' if grid_fits else 'vision',
-            'coarse': coarse,
+            'coarse': None if grid_fits else CoarseVision(self.config, seeing).to(self.device),
             'average': weights,
             'average_heads': heads,
             'new_heads': heads is None,

@@ -244,9 +244,10 @@ def test_an_exported_state_brings_the_training_only_parts_along(finished, record
 
 def test_a_checkpoint_of_other_sizes_is_refused(finished, recording, tmp_path):
     finished[1].export(tmp_path / 'checkpoint', torch.float32)
-    other = replace(tiny_config(), projector_width=24)
-    with pytest.raises(InputError, match='differs from tiny in more than'):
-        train(other, tiny_settings(1), [recording], tmp_path / 'x', start=tmp_path / 'checkpoint')
+    for changes in ({'projector_width': 24}, {'projector_width': 24, 'image_size': 84}):
+        other = replace(tiny_config(), **changes)
+        with pytest.raises(InputError, match='differs from tiny in more than'):
+            train(other, tiny_settings(1), [recording], tmp_path, start=tmp_path / 'checkpoint')
 
 
 def test_a_start_may_be_shallower_and_have_another_head(finished, recording, tmp_path):

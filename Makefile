@@ -21,7 +21,7 @@ test: setup  ## Run the test suite
 	@$(ENV); OMP_NUM_THREADS=1 scripts/isolated.sh python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 bench: setup  ## Time the embedded policy, stage by stage
-	@$(ENV); efficientvla benchmark --model tabletop $(ARGS)
+	@$(ENV); efficientvla benchmark --model tabletop-small $(ARGS)
 
 lint: setup  ## Check style, the import rule, package.xml and the comments of the messages
 	@$(ENV); ruff check .

@@ -34,7 +34,7 @@ def command(
     model: Annotated[
         str,
         typer.Option(help='Embedded model, checkpoint folder or file, or a name to be random.'),
-    ] = 'tabletop',
+    ] = 'tabletop-small',
     device: Device = 'cpu',
     dtype: Dtype = 'auto',
     tokenizer: Tokenizer = None,

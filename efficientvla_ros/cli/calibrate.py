@@ -31,7 +31,7 @@ def command(
     ],
     model: Annotated[
         str, typer.Option(help='Embedded model, checkpoint folder or file, or a name.')
-    ] = 'tabletop',
+    ] = 'tabletop-small',
     frames: Annotated[int, typer.Option(min=1, help='Frames to measure on.')] = 128,
     task: Annotated[
         str | None,

@@ -145,7 +145,7 @@ def _config(model: str | None, check: Verification | None) -> CogACTConfig | Ope
 
     if model is None and check is not None:
         return check.config
-    name = 'tabletop' if model is None else model
+    name = 'tabletop-small' if model is None else model
     if name in CONFIGS:
         return CONFIGS[name]
     raise InputError(

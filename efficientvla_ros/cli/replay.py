@@ -21,7 +21,7 @@ def command(
     bag: Annotated[Path, typer.Argument(help='rosbag2 folder (sqlite3 or mcap).')],
     model: Annotated[
         str | None,
-        typer.Option(help='Parameter model.path; "tabletop" if nothing says otherwise.'),
+        typer.Option(help='Parameter model.path; "tabletop-small" if nothing says otherwise.'),
     ] = None,
     preset: Annotated[str | None, typer.Option(help='Parameter acceleration.preset.')] = None,
     compare: Annotated[

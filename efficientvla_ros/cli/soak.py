@@ -27,7 +27,7 @@ def command(
     minutes: Annotated[float, typer.Option(min=0.05, help='How long, once the node runs.')] = 30.0,
     model: Annotated[
         str, typer.Option(help='Model of the policy node (parameter model.path).')
-    ] = 'tabletop',
+    ] = 'tabletop-small',
     preset: Annotated[str, typer.Option(help='Its acceleration.preset.')] = 'dense',
     rate: Annotated[
         float, typer.Option(min=0.0, help='Its control.rate, Hz; 0 is by the length of plans.')

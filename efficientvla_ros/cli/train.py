@@ -21,8 +21,8 @@ def command(
     out: Annotated[
         Path,
         typer.Option(help='Run folder: state, metrics, curves. A run that is there is resumed.'),
-    ] = Path('runs/tabletop'),
-    model: Annotated[str, typer.Option(help='Configuration to train.')] = 'tabletop',
+    ] = Path('runs/tabletop-small'),
+    model: Annotated[str, typer.Option(help='Configuration to train.')] = 'tabletop-small',
     layers: Annotated[
         int | None,
         typer.Option(help='Decoder layers, fewer than the configuration has: to be grown later.'),

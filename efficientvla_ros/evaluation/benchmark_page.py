@@ -7,7 +7,13 @@ from typing import Any
 
 from efficientvla_ros.evaluation.report import SCHEMA as EVALUATION
 from efficientvla_ros.evaluation.report import read_json
-from efficientvla_ros.evaluation.results_page import BASELINES, SUITES, machine_of
+from efficientvla_ros.evaluation.results_page import (
+    BASELINES,
+    LARGE_SUITES,
+    SUITES,
+    machine_of,
+    suite_reports,
+)
 from efficientvla_ros.evaluation.ros_report import SCHEMA as OVER_ROS_SCHEMA
 from efficientvla_ros.evaluation.ros_report import parity_line, ros_table
 from efficientvla_ros.evaluation.suite import read_suite_report, suite_tables
@@ -29,9 +35,7 @@ def render(folder: Path) -> str:
     Raises:
         InputError: a report cannot be read.
     """
-    parts = [
-        _suite(read_suite_report(folder / name)) for name in SUITES if (folder / name).exists()
-    ]
+    parts = [_suite(report) for report in suite_reports(folder, (*LARGE_SUITES, *SUITES))]
     if (folder / BASELINES).exists():
         title = 'The other presets, and other ways to choose tokens and channels:'
         parts += [title, _suite(read_suite_report(folder / BASELINES))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from efficientvla_ros.acceleration.presets import PRESETS, preset
-from efficientvla_ros.models.config import TABLETOP
+from efficientvla_ros.models.config import TABLETOP_PICK
 from efficientvla_ros.types import InputError, TickReport
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def check_preset(name: str) -> None:
 
 def adapts_channels(name: str) -> bool:
     """Returns whether a preset chooses channels again from tick to tick."""
-    return preset(name, TABLETOP).adapts_channels  # the same for every model
+    return preset(name, TABLETOP_PICK).adapts_channels  # the same for every model
 
 
 def work_done(report: TickReport) -> dict[str, int]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from efficientvla_ros.evaluation import results_channels
 from efficientvla_ros.evaluation.preset_tables import joint_table, plan_notes
 from efficientvla_ros.evaluation.report import describe
 from efficientvla_ros.evaluation.results_channels import channels_section
 from efficientvla_ros.evaluation.suite import averages_table, read_suite_report, suite_table
-from efficientvla_ros.simulation.variation import MATCHING
+from efficientvla_ros.simulation.variation import MATCHING, SETTINGS
 from efficientvla_ros.types import InputError
 
 START, END = '<!-- results: start -->', '<!-- results: end -->'
@@ -18,8 +20,11 @@ EVALUATIONS = ('pick.json', 'pick_swapped.json', 'pick_camera_2px.json')
 BENCHMARK, DEMO, SOAK = 'benchmark_cpu.json', 'demo.json', 'soak.json'
 PRESETS, PRESETS_TIME = 'presets.json', 'benchmark_presets_cogact_mini.json'
 PRESETS_PICTURE = 'docs/images/presets.png'
-SUITES = ('suite_matching.json', 'suite_variants.json', 'suite_dynamic.json')
-"""Reports of `efficientvla evaluate --task all --presets`, one a setting."""
+SUITES = tuple(f'suite_{setting}.json' for setting in SETTINGS)
+"""Reports of `efficientvla evaluate --task all --presets` with `tabletop-small`, one a setting."""
+
+LARGE_SUITES = tuple(f'suite_tabletop_{setting}.json' for setting in SETTINGS)
+"""The same with `tabletop`."""
 
 BASELINES = 'suite_baselines.json'
 """The same of the other presets, on fewer seeds of the setting `matching`."""
@@ -94,21 +99,38 @@ def insert(page: str, results: str) -> str:
     return f'{before}{START}\n\n{results}\n{END}{after}'
 
 
+def suite_reports(folder: Path, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Reads those of some suites' reports that there are.
+
+    Raises:
+        InputError: a report cannot be read.
+    """
+    return [read_suite_report(folder / name) for name in names if (folder / name).exists()]
+
+
 def _suites(folder: Path) -> str:
-    reports = [read_suite_report(folder / name) for name in SUITES]
+    parts = [
+        _averages(reports)
+        for names in (LARGE_SUITES, SUITES)
+        if (reports := suite_reports(folder, names))
+    ]
+    if (folder / BASELINES).exists():
+        report = read_suite_report(folder / BASELINES)
+        parts.append(
+            f'Other presets, and other ways to choose tokens and channels, with '
+            f'`{report["settings"]["model"]}` in the first setting:\n\n'
+            f'{suite_table(report, MATCHING)}'
+        )
+    return '\n\n'.join(parts)
+
+
+def _averages(reports: Sequence[dict[str, Any]]) -> str:
     tasks = next(iter(reports[0]['cells'].values()))
-    text = (
+    return (
         f'`{reports[0]["settings"]["model"]}` on its {len(tasks)} tasks '
         '([docs/benchmark.md](docs/benchmark.md) has them one by one, with intervals and tests), '
         f'on {machine_of(reports[0])}; the speed-up is that of a plan in the first setting:\n\n'
         f'{averages_table(reports)}'
-    )
-    if not (folder / BASELINES).exists():
-        return text
-    others = suite_table(read_suite_report(folder / BASELINES), MATCHING)
-    return (
-        f'{text}\n\nOther presets, and other ways to choose tokens and channels, in the first '
-        f'setting:\n\n{others}'
     )
 
 

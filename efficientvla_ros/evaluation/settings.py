@@ -39,7 +39,7 @@ class EvaluationSettings:
     task: str = 'pick'
     episodes: int = 100
     seed: int = 1_000_000
-    model: str = 'tabletop'
+    model: str = 'tabletop-small'
     device: str = 'cpu'
     ddim_steps: int | None = None
     guidance: float | None = None

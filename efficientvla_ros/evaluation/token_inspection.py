@@ -58,7 +58,7 @@ def inspect_image(
     instruction: str,
     out: str | Path,
     *,
-    model: str = 'tabletop',
+    model: str = 'tabletop-small',
     preset: AccelerationConfig | str = 'efficientvla',
     **options: Any,
 ) -> TokenInspection:

@@ -211,8 +211,8 @@ def _require_multiple(name: str, value: int, of_name: str, of: int) -> None:
         raise ConfigError(f'{name} is {value}, expected a positive multiple of {of_name} = {of}')
 
 
-TABLETOP = CogACTConfig(
-    name='tabletop',
+TABLETOP_PICK = CogACTConfig(
+    name='tabletop-pick',
     dino=ViTConfig(
         96, 4, 3, 384, prefix_tokens=5, layer_scale=True, mean=IMAGENET_MEAN, std=IMAGENET_STD
     ),
@@ -229,12 +229,23 @@ TABLETOP = CogACTConfig(
 
 
 TABLETOP_SMALL = replace(
-    TABLETOP,
+    TABLETOP_PICK,
     name='tabletop-small',
-    llm=replace(TABLETOP.llm, width=192, layers=24, heads=6, kv_heads=6, mlp_width=528),
+    llm=replace(TABLETOP_PICK.llm, width=192, layers=24, heads=6, kv_heads=6, mlp_width=528),
     head=DiTConfig(width=96, depth=2, heads=3, temperature=0.0),
 )
 """The policy of the six tasks, with CogACT's head window and shares of work."""
+
+
+TABLETOP = replace(
+    TABLETOP_SMALL,
+    name='tabletop',
+    llm=replace(
+        TABLETOP_SMALL.llm, width=256, heads=8, kv_heads=8, mlp_width=704, max_positions=512
+    ),
+    image_size=224,
+)
+"""The same with the pictures and the number of visual tokens that CogACT has."""
 
 
 COGACT_MINI = CogACTConfig(
@@ -278,8 +289,9 @@ def _cogact(name: str, width: int, depth: int, heads: int) -> CogACTConfig:
 CONFIGS: dict[str, CogACTConfig | OpenVLAConfig] = {
     config.name: config
     for config in (
-        TABLETOP,
+        TABLETOP_PICK,
         TABLETOP_SMALL,
+        TABLETOP,
         COGACT_MINI,
         _cogact('cogact-small', 384, 6, 4),
         _cogact('cogact-base', 768, 12, 12),

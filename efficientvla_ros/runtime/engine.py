@@ -34,7 +34,7 @@ __all__ = ['Engine', 'load_engine']
 
 
 def load_engine(
-    model: str = 'tabletop',
+    model: str = 'tabletop-small',
     *,
     device: str = 'cpu',
     dtype: str = 'auto',

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-MAX_SHIFT = 4
-"""Largest shift, pixels of the network's input."""
+MAX_SHIFT = 1 / 28
+"""Largest shift as a part of the image: 4 of 112 pixels."""
 
 
 def augment(images: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -22,10 +22,11 @@ def augment(images: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         Images of the same shape, and the shift [B, 2] (x, y) as fractions of the image.
     """
     batch, _, size, _ = images.shape
-    shift = rng.integers(-MAX_SHIFT, MAX_SHIFT + 1, (batch, 2))
+    most = round(MAX_SHIFT * size)
+    shift = rng.integers(-most, most + 1, (batch, 2))
     shift[rng.random(batch) < 0.25] = 0
-    padded = F.pad(images, (MAX_SHIFT,) * 4, mode='replicate')
-    starts = MAX_SHIFT - shift
+    padded = F.pad(images, (most,) * 4, mode='replicate')
+    starts = most - shift
     moved = torch.stack(
         [padded[i, :, y : y + size, x : x + size] for i, (x, y) in enumerate(starts)]
     )

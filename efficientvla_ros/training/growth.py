@@ -4,7 +4,8 @@ A deep network trains faster when its first steps are those of a shallow one (pr
 Gong et al. 2019). The layers that are added start as copies whose outputs are zero (LLaMA Pro,
 Wu et al. 2024, section 3.2), so that the grown network computes what the small one did. A network
 becomes wider in the same manner: what is added reads all there is and writes nothing at first
-(function-preserving growth, Chen et al. 2016, Net2Net).
+(function-preserving growth, Chen et al. 2016, Net2Net). Pictures with more patches need more
+position embeddings, which are interpolated; what the towers see is new to them all the same.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from efficientvla_ros.training.pruned import SCORING_LAYER
@@ -28,6 +30,7 @@ _WRITERS = (
     'z_embedder.uncondition',
 )  # fmt: skip
 _WIDENED = 'llm_backbone.', 'projector.', 'action_model.net.z_embedder.'
+_POSITIONS = '.pos_embed'
 _NORMS = 'input_layernorm.weight', 'post_attention_layernorm.weight', 'model.norm.weight'
 
 
@@ -87,6 +90,35 @@ def grow_width(weights: Weights, wide: Weights) -> dict[str, Tensor]:
         name: _widen(name, value, wide[name]) if name.startswith(_WIDENED) else value
         for name, value in weights.items()
     }
+
+
+def grow_grid(weights: Weights, patches: int) -> dict[str, Tensor]:
+    """Weights of a policy whose pictures have `patches` square patches of the same size.
+
+    Position embeddings are interpolated by their place in the picture (Dosovitskiy et al. 2021,
+    section 3.2).
+
+    Raises:
+        InputError: the policy's pictures have more patches.
+    """
+    return {
+        name: _resized(value, patches) if name.endswith(_POSITIONS) else value
+        for name, value in weights.items()
+    }
+
+
+def _resized(positions: Tensor, patches: int) -> Tensor:
+    # [1, P, D] -> [1, patches, D]
+    old, new = (round(count**0.5) for count in (positions.shape[1], patches))
+    if old == new:
+        return positions
+    if old > new:
+        raise InputError(
+            f'the start has {old} x {old} visual tokens, expected at most {new} x {new}'
+        )
+    grid = positions.transpose(1, 2).unflatten(2, (old, old)).float()
+    grid = F.interpolate(grid, size=(new, new), mode='bicubic', align_corners=False)
+    return grid.flatten(2).transpose(1, 2).to(positions.dtype).contiguous()
 
 
 def grow_heads(heads: Weights, wide: Weights) -> dict[str, Tensor]:

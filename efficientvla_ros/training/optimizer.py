@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from efficientvla_ros.training.muon import Muon
 from efficientvla_ros.training.sharing import sum_over_processes
 
 OPTIMIZERS = ('adamw', 'muon')
@@ -50,11 +51,7 @@ class Optimizer:
         self._shared = hidden if world > 1 else []
         self._own, self._rank = hidden[rank::world], rank
         if self._own:
-            self._parts.append(
-                torch.optim.Muon(
-                    self._own, weight_decay=_WEIGHT_DECAY, adjust_lr_fn='match_rms_adamw'
-                )
-            )
+            self._parts.append(Muon(self._own, weight_decay=_WEIGHT_DECAY))
 
     def step(self, learning_rate: float) -> None:
         """Takes a step along the gradients."""

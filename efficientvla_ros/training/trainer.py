@@ -24,9 +24,16 @@ from efficientvla_ros.models.tokenizer import WordTokenizer
 from efficientvla_ros.simulation.objects import KEYPOINTS
 from efficientvla_ros.training.batches import BatchSource, suite_words
 from efficientvla_ros.training.dataset import Demonstrations
-from efficientvla_ros.training.growth import fits, grow_heads, grow_layers, grow_width
+from efficientvla_ros.training.finer_vision import CoarseVision, finer_vision_loss
+from efficientvla_ros.training.growth import (
+    fits,
+    grow_grid,
+    grow_heads,
+    grow_layers,
+    grow_width,
+)
 from efficientvla_ros.training.heads import TrainingHeads
-from efficientvla_ros.training.losses import LOSSES
+from efficientvla_ros.training.losses import LOSSES, Batch
 from efficientvla_ros.training.optimizer import Optimizer
 from efficientvla_ros.training.precision import precision
 from efficientvla_ros.training.settings import STAGES, TrainSettings, learning_rate
@@ -41,6 +48,8 @@ LARGEST_FILE = 14_000_000
 """Bytes of weights in one file of an exported checkpoint: version control stays usable."""
 
 _HEAD = 'action_model.'
+_VISION, _LANGUAGE = 'vision_backbone.', 'llm_backbone.'
+_SEEING = _VISION, 'projector.'
 
 Progress = Callable[[str, int, int, dict[str, float]], None]
 """Called with stage, steps done, steps in all, and the latest averages."""
@@ -73,8 +82,9 @@ class Trainer:
             start: folder of another run, whose averaged weights are trained further, from stage
                 `policy` on, or of an embedded checkpoint, which has no training-only parts: they
                 learn alone at first (`TrainSettings.new_heads_steps`). It may have fewer decoder
-                layers, a narrower language model and another action head. None starts from
-                random weights.
+                layers, a narrower language model, another action head, and smaller pictures:
+                the towers then learn to see in the larger ones first, in stage `vision`. None
+                starts from random weights.
         """
         self.config, self.settings, self.folder = config, settings, folder
         self.device, self.rank, self.world = torch.device(device), rank, world
@@ -90,7 +100,10 @@ class Trainer:
             copy.deepcopy(part).requires_grad_(False) for part in (self.model, self.heads)
         )
         resumed = self._read_state(folder)
-        state = resumed or (self._read_start(start) if start else None)
+        waiting = resumed is None or resumed['stage'] == 'vision'
+        started = self._read_start(start) if start and waiting else None
+        self._coarse = started['coarse'] if started else None
+        state = resumed or started
         # Further training keeps the units that the weights were trained in.
         self.statistics = (
             ActionStatistics.from_json({'': {'action': state['statistics']}})
@@ -163,6 +176,8 @@ class Trainer:
         state = self._read_state(folder) or self._read_checkpoint(folder)
         weights = grow_layers(state['average'], self.config.llm.layers)
         weights = grow_width(weights, self.model.state_dict())
+        seeing = {k: value for k, value in weights.items() if k.startswith(_SEEING)}
+        weights = grow_grid(weights, self.config.num_patches)
         head_fits = fits(self.model.action_model, weights, _HEAD)
         if not head_fits:
             own = self.model.action_model.state_dict()
@@ -171,14 +186,18 @@ class Trainer:
         if not fits(self.model, weights):
             raise InputError(
                 f'the model in {folder} differs from {self.config.name} in more than the number '
-                'of decoder layers, the width of the language model and the action head'
+                'of decoder layers, the width of the language model, the size of pictures and the '
+                'action head'
             )
         heads = state['average_heads']
         if heads is not None:
             heads = grow_heads(heads, self.heads.state_dict())
         if heads is not None and not fits(self.heads, heads):
             heads = None
+        grid_fits = fits(self.model.vision_backbone, seeing, _VISION)
         return {
+            'stage': 'policy' if grid_fits else 'vision',
+            'coarse': None if grid_fits else CoarseVision(self.config, seeing).to(self.device),
             'average': weights,
             'average_heads': heads,
             'new_heads': heads is None,
@@ -206,7 +225,7 @@ class Trainer:
         if state['average_heads'] is not None:
             self._average_heads.load_state_dict(state['average_heads'])
         if fresh:
-            self._begin('policy')
+            self._begin(state['stage'])
             self._take_averages()
             return
         self.stage, self.step = state['stage'], state['step']
@@ -249,7 +268,7 @@ class Trainer:
         # All processes leave out the same parts, so that none waits for another.
         rng = np.random.default_rng([*now, self.world])
         with precision(settings.precision, self.device):
-            loss, values = LOSSES[self.stage](self.model, self.heads, batch, settings, rng)
+            loss, values = self._loss(batch, rng)
         loss.backward()
         if self._new_heads and self.stage == 'policy' and self.step < settings.new_heads_steps:
             self.model.zero_grad(set_to_none=False)
@@ -262,13 +281,18 @@ class Trainer:
         self._update_average()
         return {'loss': loss.detach(), **values}
 
+    def _loss(self, batch: Batch, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        if self.stage == 'vision' and self._coarse is not None:
+            return finer_vision_loss(self._coarse, self.model, self.heads, batch)
+        return LOSSES[self.stage](self.model, self.heads, batch, self.settings, rng)
+
     def _parameters(self) -> list[nn.Parameter]:
         # Always in the same order: a resumed optimiser finds its state by position.
         if self.stage == 'head':
             named = list(self.model.action_model.named_parameters())
         else:
-            policy = self.model.named_parameters()
-            named = [(name, part) for name, part in policy if not name.startswith(_HEAD)]
+            parts = _SEEING if self.stage == 'vision' else (*_SEEING, _LANGUAGE)
+            named = [item for item in self.model.named_parameters() if item[0].startswith(parts)]
             named += self.heads.named_parameters()
         parameters = [parameter for _, parameter in named]
         self._optimizer = Optimizer(self.settings.optimizer, named, self.rank, self.world)

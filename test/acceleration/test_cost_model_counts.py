@@ -12,28 +12,28 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from efficientvla_ros.acceleration.cost_model import Component, Workload, tick_cost
 from efficientvla_ros.models.cogact import CogACT
-from efficientvla_ros.models.config import CONFIGS, TABLETOP, OpenVLAConfig
+from efficientvla_ros.models.config import CONFIGS, TABLETOP_PICK, OpenVLAConfig
 from efficientvla_ros.models.openvla import OpenVLA
 from efficientvla_ros.models.placement import build_empty, weight_bytes
 from efficientvla_ros.models.vision import ViTBlock
 
 PROMPT = 30
 GROUPED = replace(
-    TABLETOP,
+    TABLETOP_PICK,
     name='grouped',
-    llm=replace(TABLETOP.llm, kv_heads=2, layers=3),
-    head=replace(TABLETOP.head, depth=2, horizon=5, action_dim=6),
+    llm=replace(TABLETOP_PICK.llm, kv_heads=2, layers=3),
+    head=replace(TABLETOP_PICK.head, depth=2, horizon=5, action_dim=6),
 )
 SMALL_OPENVLA = OpenVLAConfig(
     name='small-openvla',
-    dino=TABLETOP.dino,
-    siglip=TABLETOP.siglip,
-    llm=replace(TABLETOP.llm, kv_heads=1, layers=4),
+    dino=TABLETOP_PICK.dino,
+    siglip=TABLETOP_PICK.siglip,
+    llm=replace(TABLETOP_PICK.llm, kv_heads=1, layers=4),
     image_size=112,
     projector_width=256,
     action_dim=5,
 )
-DIFFUSION = [TABLETOP, GROUPED, CONFIGS['cogact-base']]
+DIFFUSION = [TABLETOP_PICK, GROUPED, CONFIGS['cogact-base']]
 
 
 def macs(run: Callable[[], object]) -> tuple[int, int]:

@@ -18,12 +18,12 @@ from efficientvla_ros.acceleration.token_options import TokenOptions
 from efficientvla_ros.acceleration.token_scores import score_and_run
 from efficientvla_ros.acceleration.token_selector import TokenSelector
 from efficientvla_ros.acceleration.width_pruning import slice_mlp
-from efficientvla_ros.models.config import CONFIGS, TABLETOP
+from efficientvla_ros.models.config import CONFIGS, TABLETOP_PICK
 from efficientvla_ros.models.dit import DiT
 from efficientvla_ros.models.llama import LlamaLayer
 
 PROMPT = 30
-GROUPED = replace(TABLETOP.llm, kv_heads=2)
+GROUPED = replace(TABLETOP_PICK.llm, kv_heads=2)
 OPENVLA = CONFIGS['openvla-7b']
 
 
@@ -50,7 +50,7 @@ def passes(config, plan: PlanCounts, component: str = 'llm'):
     return {run.name: run for run in cost(config, plan)[component].passes}
 
 
-@pytest.mark.parametrize('llm', [TABLETOP.llm, GROUPED, CONFIGS['cogact-base'].llm])
+@pytest.mark.parametrize('llm', [TABLETOP_PICK.llm, GROUPED, CONFIGS['cogact-base'].llm])
 def test_scoring_layer(llm):
     tokens, rows = 64 + PROMPT, PROMPT - 1
     layer, x = layer_of(llm), meta(1, tokens, llm.width)
@@ -66,16 +66,16 @@ def test_scoring_layer(llm):
 def test_choice_of_tokens(method, diversity):
     options = TokenOptions(14, method, diversity=diversity)
     selector = TokenSelector(options, 64)
-    scores, hidden = torch.rand(1, 64), torch.rand(1, 64, TABLETOP.llm.width)
+    scores, hidden = torch.rand(1, 64), torch.rand(1, 64, TABLETOP_PICK.llm.width)
     counted = macs(lambda: selector(scores, hidden))
-    chosen = passes(TABLETOP, PlanCounts(tokens=options))['token selection'].macs
-    scored = networks.attention_scores(TABLETOP.llm, PROMPT - 1, 64 + PROMPT).macs
+    chosen = passes(TABLETOP_PICK, PlanCounts(tokens=options))['token selection'].macs
+    scored = networks.attention_scores(TABLETOP_PICK.llm, PROMPT - 1, 64 + PROMPT).macs
     assert chosen == counted + (0 if method == 'random' else scored)
     assert (counted > 0) == (method == 'efficientvla')
 
 
 def test_narrow_mlp():
-    llm, kept = TABLETOP.llm, 264
+    llm, kept = TABLETOP_PICK.llm, 264
     layer, tokens = layer_of(llm), 40
     whole = layer.mlp
     narrow = slice_mlp(
@@ -90,7 +90,9 @@ def test_narrow_mlp():
     )
 
 
-@pytest.mark.parametrize('llm', [TABLETOP.llm, GROUPED, replace(TABLETOP.llm, kv_heads=1)])
+@pytest.mark.parametrize(
+    'llm', [TABLETOP_PICK.llm, GROUPED, replace(TABLETOP_PICK.llm, kv_heads=1)]
+)
 @pytest.mark.parametrize('ratio', [0.25, 0.6])
 def test_layer_on_slots(llm, ratio):
     counts, tokens = channel_counts(llm, ratio), 40
@@ -124,15 +126,15 @@ def test_layers_on_slots_are_held_beside_the_whole_ones():
 
 
 def test_the_layer_that_scores_tokens_keeps_its_heads():
-    counts = channel_counts(TABLETOP.llm, 0.5)
+    counts = channel_counts(TABLETOP_PICK.llm, 0.5)
     scored, unscored = (
-        passes(TABLETOP, PlanCounts(tokens=TokenOptions(14, method), channels=counts))
+        passes(TABLETOP_PICK, PlanCounts(tokens=TokenOptions(14, method), channels=counts))
         for method in ('efficientvla', 'random')
     )
     tokens = 64 + PROMPT
     whole, compact = (
         networks.llama_layer(
-            TABLETOP.llm, tokens, tokens, mlp_width=counts.mlp, mlp_bias=False, heads=heads
+            TABLETOP_PICK.llm, tokens, tokens, mlp_width=counts.mlp, mlp_bias=False, heads=heads
         )
         for heads in (None, counts.heads)
     )
@@ -142,30 +144,30 @@ def test_the_layer_that_scores_tokens_keeps_its_heads():
 
 
 def test_reused_sampling_step():
-    config = replace(TABLETOP.head, depth=0)
+    config = replace(TABLETOP_PICK.head, depth=0)
     with torch.device('meta'):
         head = DiT(config, 128)
     x, condition = meta(2, config.horizon, config.action_dim), meta(2, config.width)
     counted = macs(lambda: head.denoise(x, condition))
-    assert networks.dit_step(TABLETOP.head, 2, blocks=False).macs == counted
-    run = passes(TABLETOP, PlanCounts(cache_interval=5), 'action_head')
+    assert networks.dit_step(TABLETOP_PICK.head, 2, blocks=False).macs == counted
+    run = passes(TABLETOP_PICK, PlanCounts(cache_interval=5), 'action_head')
     assert run['reused sampling step'].macs == 8 * counted
     assert run['sampling step'].times == 2
 
 
 def test_layers_up_to_the_scoring_one_see_all_tokens():
-    run = passes(TABLETOP, PlanCounts(8, TokenOptions(14)))
+    run = passes(TABLETOP_PICK, PlanCounts(8, TokenOptions(14)))
     for name, layers, tokens in (('all', 3, 64 + PROMPT), ('kept', 4, 14 + PROMPT)):
-        expected = networks.llama_layers(TABLETOP.llm, layers, tokens)
+        expected = networks.llama_layers(TABLETOP_PICK.llm, layers, tokens)
         if name == 'kept':
             # The last one of five computes the last position only.
-            expected += networks.llama_layer(TABLETOP.llm, 1, tokens)
+            expected += networks.llama_layer(TABLETOP_PICK.llm, 1, tokens)
         assert run[f'prefill, {name} tokens'].macs == expected.macs
 
 
 def test_layers_that_are_left_out_have_neither_work_nor_weights():
-    dense, plan = (cost(TABLETOP, PlanCounts(layers))['llm'] for layers in (None, 8))
-    layer = networks.llama_layer(TABLETOP.llm, 64 + PROMPT, 64 + PROMPT)
+    dense, plan = (cost(TABLETOP_PICK, PlanCounts(layers))['llm'] for layers in (None, 8))
+    layer = networks.llama_layer(TABLETOP_PICK.llm, 64 + PROMPT, 64 + PROMPT)
     assert dense.macs - plan.macs == 4 * layer.macs
     assert dense.parameters - plan.parameters == 4 * layer.weights
     assert dense.bytes_read - plan.bytes_read == 2 * 4 * layer.weights
@@ -183,7 +185,10 @@ def test_keys_and_values_of_dropped_tokens_are_not_kept():
 
 
 def test_counts_of_the_whole_model_are_the_dense_plan():
-    for config in (*CONFIGS.values(), replace(TABLETOP, llm=replace(TABLETOP.llm, layers=2))):
+    for config in (
+        *CONFIGS.values(),
+        replace(TABLETOP_PICK, llm=replace(TABLETOP_PICK.llm, layers=2)),
+    ):
         whole = PlanCounts(config.llm.layers, mlp_width=config.llm.mlp_width)
         assert cost(config, whole) == cost(config, PlanCounts())
 
@@ -191,15 +196,27 @@ def test_counts_of_the_whole_model_are_the_dense_plan():
 @pytest.mark.parametrize(
     ('config', 'plan', 'message'),
     [
-        (TABLETOP, PlanCounts(13), 'layers to keep is 13, expected 4 .. 12'),
-        (TABLETOP, PlanCounts(3), 'layers 0, 1, 2, 11 are protected'),
-        (TABLETOP, PlanCounts(tokens=TokenOptions(65)), 'kept tokens are 65, expected at most 64'),
-        (TABLETOP, PlanCounts(8, scoring_layer=12), 'expected 0 .. 11'),
-        (TABLETOP, PlanCounts(tokens=TokenOptions(9), scoring_layer=12), 'expected 0 .. 10'),
-        (TABLETOP, PlanCounts(tokens=TokenOptions(9), scoring_layer=11), 'with layers after it'),
-        (TABLETOP, PlanCounts(mlp_width=353), 'MLP channels kept are 353, expected 1 to 352'),
-        (TABLETOP, PlanCounts(channels=ChannelCounts(8, 9)), 'heads kept are 9, expected 1 to'),
-        (TABLETOP, PlanCounts(cache_interval=0), 'cache interval is 0, expected at least 1'),
+        (TABLETOP_PICK, PlanCounts(13), 'layers to keep is 13, expected 4 .. 12'),
+        (TABLETOP_PICK, PlanCounts(3), 'layers 0, 1, 2, 11 are protected'),
+        (
+            TABLETOP_PICK,
+            PlanCounts(tokens=TokenOptions(65)),
+            'kept tokens are 65, expected at most 64',
+        ),
+        (TABLETOP_PICK, PlanCounts(8, scoring_layer=12), 'expected 0 .. 11'),
+        (TABLETOP_PICK, PlanCounts(tokens=TokenOptions(9), scoring_layer=12), 'expected 0 .. 10'),
+        (
+            TABLETOP_PICK,
+            PlanCounts(tokens=TokenOptions(9), scoring_layer=11),
+            'with layers after it',
+        ),
+        (TABLETOP_PICK, PlanCounts(mlp_width=353), 'MLP channels kept are 353, expected 1 to 352'),
+        (
+            TABLETOP_PICK,
+            PlanCounts(channels=ChannelCounts(8, 9)),
+            'heads kept are 9, expected 1 to',
+        ),
+        (TABLETOP_PICK, PlanCounts(cache_interval=0), 'cache interval is 0, expected at least 1'),
         (OPENVLA, PlanCounts(cache_interval=5), 'openvla-7b has no diffusion head'),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from efficientvla_ros.acceleration.cost_model import Workload, WorkloadError, tick_cost
-from efficientvla_ros.models.config import CONFIGS, TABLETOP
+from efficientvla_ros.models.config import CONFIGS, TABLETOP_PICK
 from efficientvla_ros.models.diffusion import ScheduleError
 
 BASE = CONFIGS['cogact-base']
@@ -145,7 +145,7 @@ def test_guidance_of_one_computes_every_chunk_once():
     ('config', 'settings', 'message'),
     [
         (BASE, {'prompt_tokens': 1}, '1 prompt tokens, expected at least 2'),
-        (TABLETOP, {'prompt_tokens': 193}, 'model tabletop takes at most 192'),
+        (TABLETOP_PICK, {'prompt_tokens': 193}, 'model tabletop-pick takes at most 192'),
         (CONFIGS['openvla-7b'], {'prompt_tokens': 3835}, 'takes at most 3834'),
         (BASE, {'dtype': 'int3'}, "dtype 'int3' is unknown, expected one of float32, bfloat16"),
         (CONFIGS['openvla-7b'], {'ddim_steps': 10}, 'openvla-7b has no diffusion head'),

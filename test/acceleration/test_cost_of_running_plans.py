@@ -15,7 +15,7 @@ from efficientvla_ros.acceleration.plan_counts import plan_counts
 from efficientvla_ros.acceleration.presets import PRESETS, preset
 from efficientvla_ros.acceleration.profile import CalibrationProfile
 from efficientvla_ros.models.checkpoint import Checkpoint, random_checkpoint
-from efficientvla_ros.models.config import CONFIGS, TABLETOP, OpenVLAConfig
+from efficientvla_ros.models.config import CONFIGS, TABLETOP_PICK, OpenVLAConfig
 from efficientvla_ros.models.openvla import OpenVLA
 from efficientvla_ros.models.random_weights import init_weights
 from efficientvla_ros.models.statistics import ActionStatistics
@@ -26,13 +26,13 @@ from efficientvla_ros.types import Observation
 MINI = CONFIGS['cogact-mini']
 SMALL_OPENVLA = OpenVLAConfig(
     name='small-openvla',
-    dino=TABLETOP.dino,
-    siglip=TABLETOP.siglip,
-    llm=TABLETOP.llm,
+    dino=TABLETOP_PICK.dino,
+    siglip=TABLETOP_PICK.siglip,
+    llm=TABLETOP_PICK.llm,
     image_size=112,
     projector_width=256,
     action_bins=16,
-    action_vocab_end=TABLETOP.llm.vocab_size,
+    action_vocab_end=TABLETOP_PICK.llm.vocab_size,
     suffix_ids=(2,),
 )
 INSTRUCTION = 'pick the red can'

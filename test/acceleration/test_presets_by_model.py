@@ -10,7 +10,7 @@ from efficientvla_ros.acceleration.config import AccelerationConfig, Acceleratio
 from efficientvla_ros.acceleration.cost_model import Workload, tick_cost
 from efficientvla_ros.acceleration.presets import PRESETS, preset
 from efficientvla_ros.acceleration.presets_file import presets_text
-from efficientvla_ros.models.config import CONFIGS, TABLETOP
+from efficientvla_ros.models.config import CONFIGS, TABLETOP_PICK
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = CONFIGS['cogact-base']
@@ -26,12 +26,12 @@ def test_the_published_settings_come_back_on_the_published_model():
     ('name', 'layers', 'tokens'), [('efficientvla', 8, 14), ('efficientvla_light', 11, 28)]
 )
 def test_counts_of_the_embedded_model_round_half_up(name, layers, tokens):
-    found = preset(name, TABLETOP)
+    found = preset(name, TABLETOP_PICK)
     assert (found.layers, found.tokens) == (layers, tokens)
 
 
 def test_dense_is_everything_off():
-    assert preset('dense', TABLETOP) == AccelerationConfig()
+    assert preset('dense', TABLETOP_PICK) == AccelerationConfig()
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_other_choices_of_channels_have_ecovlas_ratios(name, percent):
 
 
 def test_the_smallest_model_keeps_something():
-    config = replace(TABLETOP, image_size=28, llm=replace(TABLETOP.llm, layers=1))
+    config = replace(TABLETOP_PICK, image_size=28, llm=replace(TABLETOP_PICK.llm, layers=1))
     for name in PRESETS:
         found = preset(name, config)
         assert (found.layers or 1) >= 1 and (found.tokens or 1) >= 1
@@ -80,7 +80,7 @@ def test_the_smallest_model_keeps_something():
 
 def test_an_unknown_name_is_quoted_with_those_that_exist():
     with pytest.raises(AccelerationError, match="preset 'fast' is unknown, expected one of dense"):
-        preset('fast', TABLETOP)
+        preset('fast', TABLETOP_PICK)
 
 
 def test_the_file_to_look_up_agrees_with_the_presets():

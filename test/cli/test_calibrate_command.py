@@ -55,7 +55,7 @@ def test_a_recording_gives_a_profile_a_report_and_a_picture(
     )
     shown = capsys.readouterr()
     assert code == 0, shown.err
-    engine = load_engine('tabletop')
+    engine = load_engine('tabletop-pick')
     profile = load_profile(out, engine.model)
     assert (profile.frames, profile.layers, profile.source) == (10, 12, 'demonstrations')
     assert set(profile.greedy_removals((0, 1, 2, 11))) == set(range(3, 11))

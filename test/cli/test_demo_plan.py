@@ -65,7 +65,7 @@ def test_model_folder_or_file_is_handed_over_as_an_absolute_path(tmp_path, monke
     assert demo._absolute('mine') == str(tmp_path / 'mine')
     (tmp_path / 'mine' / 'a.pt').touch()
     assert demo._absolute('mine/a.pt') == str(tmp_path / 'mine' / 'a.pt')
-    assert demo._absolute('tabletop') == 'tabletop'
+    assert demo._absolute('tabletop-pick') == 'tabletop-pick'
 
 
 def test_node_parameters_are_what_the_parameter_parser_reads(tmp_path):

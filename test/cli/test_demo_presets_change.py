@@ -70,7 +70,7 @@ class Client:
 @pytest.fixture
 def run(tmp_path):
     options = DemoOptions(
-        'pick', 2, 0, 'tabletop', 'dense', 'combined', Path(tmp_path), 1, 448, 0.9, 60.0
+        'pick', 2, 0, 'tabletop-pick', 'dense', 'combined', Path(tmp_path), 1, 448, 0.9, 60.0
     )
     view = SimpleNamespace(update=lambda state: None)
     run = DemoRun(options, view, lambda: False)

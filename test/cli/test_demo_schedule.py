@@ -25,7 +25,7 @@ PAIR = ('dense', 'combined')
 
 def options(**changes: object) -> DemoOptions:
     values = {
-        'task': 'pick', 'episodes': 3, 'seed': 5, 'model': 'tabletop', 'preset': 'dense',
+        'task': 'pick', 'episodes': 3, 'seed': 5, 'model': 'tabletop-pick', 'preset': 'dense',
         'compare': NOTHING, 'out': Path('out'), 'domain_id': 1, 'image_side': 448,
         'min_success': 0.9, 'start_timeout': 60.0,
     }  # fmt: skip

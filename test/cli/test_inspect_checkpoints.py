@@ -58,7 +58,7 @@ def test_cost_is_that_of_the_checkpoint(inspect, tmp_path):
 
 
 def test_embedded_folder_holds_nothing_unused(inspect):
-    folder = Path(__file__).resolve().parents[2] / 'efficientvla_ros' / 'weights' / 'tabletop'
+    folder = Path(__file__).resolve().parents[2] / 'efficientvla_ros' / 'weights' / 'tabletop-pick'
     result = inspect('--path', folder)
     assert result.returncode == 0
     assert 'all tensors are as expected' in result.stdout

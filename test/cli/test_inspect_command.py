@@ -58,7 +58,7 @@ def test_components_of_the_base_model(report):
 
 
 def test_embedded_model_has_nothing_unused_in_its_file(report):
-    with safe_open(WEIGHTS_FOLDER / 'tabletop' / 'model.safetensors', framework='np') as file:
+    with safe_open(WEIGHTS_FOLDER / 'tabletop-pick' / 'model.safetensors', framework='np') as file:
         in_file = sum(file.get_tensor(name).size for name in file.keys())  # noqa: SIM118
     total = report()['total']
     assert total['parameters_in_file'] == total['parameters'] == in_file
@@ -86,7 +86,7 @@ def test_command_works_from_the_shell():
     command = [sys.executable, '-m', 'efficientvla_ros.cli.main', 'inspect']
     result = subprocess.run(command, capture_output=True, text=True, timeout=110)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith('tabletop: 64 visual + 30 prompt tokens')
+    assert result.stdout.startswith('tabletop-small: 64 visual + 30 prompt tokens')
 
 
 def test_tables_are_plain_text_where_there_is_no_terminal(inspect):
@@ -110,9 +110,12 @@ def test_report_file_holds_what_is_printed(inspect, report, tmp_path):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (('--model', 'huge'), "model 'huge' is unknown, expected one of tabletop, tabletop-small"),
+        (
+            ('--model', 'huge'),
+            "model 'huge' is unknown, expected one of tabletop-pick, tabletop-small, tabletop",
+        ),
         (('--prompt-tokens', 1), 'expected at least 2'),
-        (('--prompt-tokens', 500), 'model tabletop takes at most 192'),
+        (('--prompt-tokens', 500), 'model tabletop-small takes at most 192'),
         (('--ddim-steps', 11), 'expected one of 1, 2'),
         (('--model', 'openvla-7b', '--guidance', 2), 'has no diffusion head'),
         (('--dtype', 'int3'), "dtype 'int3' is unknown"),

@@ -22,7 +22,7 @@ def test_picture_and_counts(inspect, photo, tmp_path):
     result = inspect('--image', photo, '--instruction', 'pick the red can', '--out', out)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == [
-        'tabletop, "pick the red can": 14 of 64 visual tokens are kept '
+        'tabletop-small, "pick the red can": 14 of 64 visual tokens are kept '
         '(1 key, 6 task, 7 diversity)',
         f'picture: {out}',
     ]

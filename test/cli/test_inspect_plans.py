@@ -51,7 +51,7 @@ def test_preset_of_the_paper_in_all_conventions(plan):
 CACHED = ('cache', 'efficientvla', 'efficientvla_light', 'combined')
 
 
-@pytest.mark.parametrize('model', ['tabletop', 'cogact-mini', 'cogact-small', 'openvla-7b'])
+@pytest.mark.parametrize('model', ['tabletop-pick', 'cogact-mini', 'cogact-small', 'openvla-7b'])
 @pytest.mark.parametrize('preset', [name for name in PRESETS if name != 'dense'])
 def test_every_preset_takes_less_than_the_dense_plan(plan, model, preset):
     report = plan('--model', model, '--preset', preset)

@@ -22,7 +22,7 @@ STAGES = ['preprocess', 'vision', 'language', 'action_head', 'postprocess', 'tot
 
 @pytest.fixture(scope='module')
 def engine():
-    return load_engine('tabletop', num_ddim_steps=5)
+    return load_engine('tabletop-pick', num_ddim_steps=5)
 
 
 def run(engine, **options) -> dict:

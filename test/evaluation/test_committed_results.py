@@ -34,7 +34,7 @@ def test_readme_says_what_the_reports_say():
 @pytest.mark.parametrize('name', EVALUATIONS)
 def test_reports_were_made_with_the_weights_in_the_package(name):
     report = json.loads((REPORTS / name).read_text())
-    assert report['model_sha256'] == model_digest('tabletop')
+    assert report['model_sha256'] == model_digest('tabletop-pick')
     assert report['summary']['episodes'] >= 100
 
 
@@ -46,7 +46,7 @@ def presets() -> dict:
 
 
 def test_presets_were_compared_with_the_weights_in_the_package(presets):
-    assert presets['model_sha256'] == model_digest('tabletop')
+    assert presets['model_sha256'] == model_digest('tabletop-pick')
     alone, selections = {'layers', 'mlp', 'tokens', 'cache'}, {'fastv', 'random'}
     assert set(presets['presets']) >= {'dense', 'efficientvla'} | alone | selections
     assert all(not section['plan']['notes'] for section in presets['presets'].values())
@@ -76,7 +76,18 @@ def test_the_embedded_policy_picks_what_the_instruction_names(tmp_path):
     for options in ([], ['--swap-instruction']):
         path = tmp_path / f'report{len(options)}.json'
         command = [sys.executable, '-m', 'efficientvla_ros.cli.main', 'evaluate', *options]
-        command += ['--seed', '3000000', '--episodes', '6', '--workers', '1', '--json', str(path)]
+        command += [
+            '--model',
+            'tabletop-pick',
+            '--seed',
+            '3000000',
+            '--episodes',
+            '6',
+            '--workers',
+            '1',
+            '--json',
+            str(path),
+        ]
         subprocess.run(command, check=True, capture_output=True, timeout=110)
         summary = json.loads(path.read_text())['summary']
         successes += summary['successes']

@@ -33,7 +33,7 @@ def row(episode: int, success: bool = True, changed: bool = False) -> EpisodeRow
 @pytest.fixture
 def summary() -> DemoSummary:
     return DemoSummary(
-        settings={'task': 'pick', 'model': 'tabletop', 'seed': 50},
+        settings={'task': 'pick', 'model': 'tabletop-pick', 'seed': 50},
         episodes=[row(i, success=i != 1, changed=i in (1, 2)) for i in range(10)],
         stages=[StageLatency('vision', 0.02, 0.03), StageLatency('language', 0.04, 0.05)],
         samples=[

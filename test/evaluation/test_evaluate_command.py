@@ -70,7 +70,7 @@ def test_presets_run_in_every_setting_and_are_found_again(tmp_path):
     path, again = tmp_path / 'suite.json', tmp_path / 'again.json'
     arguments = (
         '--model',
-        'tabletop',
+        'tabletop-pick',
         '--setting',
         'all',
         '--presets',
@@ -87,7 +87,7 @@ def test_presets_run_in_every_setting_and_are_found_again(tmp_path):
     assert pictures == ['suite_dynamic.png', 'suite_matching.png', 'suite_variants.png']
     assert list(report['cells']) == ['matching', 'variants', 'dynamic']
     assert report['overall']['variants']['cache']['against_dense']['pairs'] == 1
-    assert out.count('| `cache` |') == 3 and 'tabletop, all tasks, dynamic,' in out
+    assert out.count('| `cache` |') == 3 and 'tabletop-pick, all tasks, dynamic,' in out
     assert not list(tmp_path.glob('*.rows.jsonl'))
     code, out, err = evaluate(*arguments, '--json', str(again), '--compare', str(path))
     assert code == 0, err

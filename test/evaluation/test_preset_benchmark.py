@@ -23,7 +23,7 @@ STAGES = ['preprocess', 'vision', 'language', 'action_head', 'postprocess', 'tot
 
 @pytest.fixture(scope='module')
 def engine():
-    engine = load_engine('tabletop', random_weights=True)
+    engine = load_engine('tabletop-pick', random_weights=True)
     engine.profile = None
     return engine
 

@@ -21,7 +21,7 @@ PERIOD_NS = 600_000_000
 
 @pytest.fixture(scope='module')
 def engine():
-    engine = load_engine('tabletop', random_weights=True, num_ddim_steps=2)
+    engine = load_engine('tabletop-pick', random_weights=True, num_ddim_steps=2)
     engine.profile = random_profile(engine, INSTRUCTION)
     return engine
 

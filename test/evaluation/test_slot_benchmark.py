@@ -13,7 +13,7 @@ from efficientvla_ros.runtime.engine import load_engine
 
 @pytest.fixture(scope='module')
 def engine():
-    return load_engine('tabletop', random_weights=True)
+    return load_engine('tabletop-pick', random_weights=True)
 
 
 @pytest.mark.parametrize('ratio', [0.25, 0.1])

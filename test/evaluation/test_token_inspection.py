@@ -102,7 +102,7 @@ def test_the_embedded_policy_keeps_the_published_share(camera_file, tmp_path, pr
 
 
 def test_a_dense_preset_and_a_missing_folder_are_refused(camera_file, tmp_path):
-    with pytest.raises(InputError, match='tabletop keeps all 64 visual tokens'):
+    with pytest.raises(InputError, match='tabletop-small keeps all 64 visual tokens'):
         inspect_image(camera_file, 'pick red can', tmp_path / 'a.png', preset='dense')
     with pytest.raises(InputError, match='does not exist'):
         inspect_image(camera_file, 'pick red can', tmp_path / 'none' / 'a.png')

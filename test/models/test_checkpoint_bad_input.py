@@ -332,7 +332,7 @@ def test_known_models_with_random_weights():
 
 
 def test_random_weights_take_the_type_that_is_asked_for():
-    checkpoint = random_checkpoint('tabletop', 'cpu', torch.bfloat16, seed=0)
+    checkpoint = random_checkpoint('tabletop-pick', 'cpu', torch.bfloat16, seed=0)
     types = {name: p.dtype for name, p in checkpoint.model.named_parameters()}
     head = {kind for name, kind in types.items() if name.startswith('action_model.')}
     assert head == {torch.float32}

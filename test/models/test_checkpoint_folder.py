@@ -8,18 +8,20 @@ from safetensors.torch import load_file, save_file
 
 from efficientvla_ros.models.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from efficientvla_ros.models.cogact import CogACT
-from efficientvla_ros.models.config import TABLETOP, CogACTConfig, ConfigError
+from efficientvla_ros.models.config import TABLETOP_PICK, CogACTConfig, ConfigError
 from efficientvla_ros.models.random_weights import init_weights
 from efficientvla_ros.models.tokenizer import WordTokenizer
 
 STATISTICS = {
-    'tabletop': {'action': {'q01': [-1.0] * 7, 'q99': [1.0] * 7, 'mask': [True] * 6 + [False]}}
+    'tabletop-pick': {
+        'action': {'q01': [-1.0] * 7, 'q99': [1.0] * 7, 'mask': [True] * 6 + [False]}
+    }
 }
 
 
 @pytest.fixture
 def folder(tmp_path):
-    model = init_weights(CogACT(TABLETOP), seed=5)
+    model = init_weights(CogACT(TABLETOP_PICK), seed=5)
     save_checkpoint(tmp_path, model, WordTokenizer(['pick', 'can']), STATISTICS)
     return tmp_path
 
@@ -34,7 +36,7 @@ def run(model: CogACT) -> torch.Tensor:
 
 def test_what_was_saved_gives_the_same_numbers(folder):
     loaded = load_checkpoint(folder)
-    assert torch.equal(run(loaded.model), run(init_weights(CogACT(TABLETOP), seed=5)))
+    assert torch.equal(run(loaded.model), run(init_weights(CogACT(TABLETOP_PICK), seed=5)))
     assert loaded.tokenizer.words == ('pick', 'can')
     assert not loaded.model.training
 
@@ -104,12 +106,12 @@ def test_a_configuration_with_unknown_or_impossible_values_is_refused(folder):
 
 
 def test_configurations_survive_json():
-    text = json.dumps(TABLETOP.to_dict())
-    assert CogACTConfig.from_dict(json.loads(text)) == TABLETOP
+    text = json.dumps(TABLETOP_PICK.to_dict())
+    assert CogACTConfig.from_dict(json.loads(text)) == TABLETOP_PICK
 
 
 def test_heads_must_divide_the_width():
-    values = TABLETOP.to_dict()
+    values = TABLETOP_PICK.to_dict()
     values['llm'] = values['llm'] | {'heads': 5}
     with pytest.raises(ConfigError, match=r'llm\.width is 128'):
         CogACTConfig.from_dict(values)

@@ -5,7 +5,7 @@ import torch
 from small_models import small_config, tiny_openvla
 
 from efficientvla_ros.models.cogact import CogACT
-from efficientvla_ros.models.config import TABLETOP
+from efficientvla_ros.models.config import TABLETOP_PICK
 from efficientvla_ros.models.random_weights import init_weights
 
 FIRST_VALUES = {
@@ -58,7 +58,7 @@ def test_another_type_gives_the_same_weights_rounded():
 
 
 def test_the_weights_that_training_has_always_started_from():
-    state = init_weights(CogACT(TABLETOP), seed=5).state_dict()
+    state = init_weights(CogACT(TABLETOP_PICK), seed=5).state_dict()
     found = {name: state[name].flatten()[:2].tolist() for name in FIRST_VALUES}
     for name, values in FIRST_VALUES.items():
         assert found[name] == pytest.approx(values, abs=1e-6), name

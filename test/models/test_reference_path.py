@@ -5,7 +5,7 @@ import torch
 from small_models import small_config
 
 from efficientvla_ros.models.cogact import CogACT
-from efficientvla_ros.models.config import TABLETOP
+from efficientvla_ros.models.config import TABLETOP_PICK
 from efficientvla_ros.models.diffusion import DiffusionSampler
 from efficientvla_ros.models.random_weights import init_weights
 from efficientvla_ros.models.reference import (
@@ -22,7 +22,7 @@ def error(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((found - expected).abs().max() / expected.abs().max())
 
 
-@pytest.fixture(scope='module', params=[small_config(), small_config(2), TABLETOP])
+@pytest.fixture(scope='module', params=[small_config(), small_config(2), TABLETOP_PICK])
 def policy(request) -> CogACT:
     return init_weights(CogACT(request.param), seed=7).eval().requires_grad_(False)
 

@@ -47,7 +47,7 @@ def test_openvla_has_the_whole_language_model():
     assert 'llm_backbone.llm.lm_head.weight' in model.state_dict()
 
 
-@pytest.mark.parametrize('name', ['tabletop', 'cogact-base', 'openvla-7b'])
+@pytest.mark.parametrize('name', ['tabletop-pick', 'cogact-base', 'openvla-7b'])
 def test_on_the_meta_device_only_constant_tables_hold_memory(name):
     model = on_meta(name)
     assert {p.device.type for p in model.parameters()} == {'meta'}

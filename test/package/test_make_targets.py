@@ -37,7 +37,7 @@ def test_help_is_the_default_and_explains_every_target():
     [
         ('demo', 'efficientvla demo'),
         ('test', 'python -m pytest'),
-        ('bench', 'efficientvla benchmark --model tabletop'),
+        ('bench', 'efficientvla benchmark --model tabletop-small'),
     ],
 )
 def test_target_sets_up_first_and_then_runs(target, command):

@@ -39,7 +39,7 @@ def checkpoints(tmp_path_factory):
     from efficientvla_ros.models.checkpoint import load_checkpoint, save_checkpoint
     from efficientvla_ros.runtime.load_options import WEIGHTS_FOLDER
 
-    source = WEIGHTS_FOLDER / 'tabletop'
+    source = WEIGHTS_FOLDER / 'tabletop-pick'
     root = tmp_path_factory.mktemp('checkpoints')
     checkpoint = load_checkpoint(source, random_weights=0)
     folders = {name: root / name for name in ('good', 'nan', 'corrupt', 'empty')}

@@ -23,7 +23,7 @@ def evaluate(*arguments: object) -> subprocess.CompletedProcess:
 
 def test_the_nodes_do_what_the_episodes_in_process_do(tmp_path):
     suite, report = tmp_path / 'suite.json', tmp_path / 'ros.json'
-    common = ('--model', 'tabletop', '--episodes', 1, '--seed', SEED)
+    common = ('--model', 'tabletop-pick', '--episodes', 1, '--seed', SEED)
     made = evaluate(*common, '--setting', 'all', '--presets', 'dense', '--json', suite)
     assert made.returncode == 0, made.stderr
     result = evaluate(*common, '--ros', '--presets', 'cache', '--compare', suite, '--json', report)

@@ -207,7 +207,7 @@ def test_a_wrong_number_of_cameras_is_named(start_policy, checkpoints):
         '-r', '__ns:=/cameras', '-p', f'model.path:={checkpoints["good"]}',
         '-p', 'autostart:=true', '-p', 'cameras.names:=[left, right]',
     )  # fmt: skip
-    process.wait_for_line('cameras.names: got 2 cameras .*model tabletop expects 1: camera')
+    process.wait_for_line('cameras.names: got 2 cameras .*model tabletop-pick expects 1: camera')
 
 
 def test_a_parameter_file_with_the_defaults_is_accepted(start_policy, make_robot):

@@ -222,7 +222,7 @@ def test_query_heads_that_share_keys_and_values_are_pruned_one_by_one(kv_heads):
 
 
 def test_the_embedded_policy_runs_pruned_in_bfloat16():
-    engine = load_engine('tabletop', dtype='bfloat16', acceleration='ecovla_40')
+    engine = load_engine('tabletop-pick', dtype='bfloat16', acceleration='ecovla_40')
     look = observation('pick up the red can')
     reports = []
     for _ in range(2):

@@ -15,7 +15,7 @@ from efficientvla_ros.types import InputError, Observation
 
 @pytest.fixture(scope='module')
 def engine() -> Engine:
-    return load_engine('tabletop', threads=1, random_weights=True)
+    return load_engine('tabletop-pick', threads=1, random_weights=True)
 
 
 def observation(instruction: str = 'pick the red can', seed: int = 0, **images) -> Observation:
@@ -49,12 +49,12 @@ def test_the_same_observation_gives_the_same_plan_and_sequences_count_up(engine)
 
 @pytest.mark.parametrize('temperature', [0.0, 0.5])
 def test_sampling_starts_from_noise_of_the_head_s_temperature(temperature, tmp_path):
-    folder = Path(shutil.copytree(WEIGHTS_FOLDER / 'tabletop', tmp_path / 'tabletop'))
+    folder = Path(shutil.copytree(WEIGHTS_FOLDER / 'tabletop-pick', tmp_path / 'tabletop-pick'))
     path = folder / 'config.json'
     description = json.loads(path.read_text())
     description['model']['head']['temperature'] = temperature
     path.write_text(json.dumps(description))
-    warm, cool = (load_engine(str(name), threads=1) for name in ('tabletop', folder))
+    warm, cool = (load_engine(str(name), threads=1) for name in ('tabletop-pick', folder))
     assert torch.equal(cool.noise, temperature * warm.noise)
     plans = [engine.infer(observation())[0].actions for engine in (warm, cool)]
     assert not np.array_equal(*plans)
@@ -143,12 +143,12 @@ def test_options_that_do_not_fit_are_one_clear_line(options, message):
 @pytest.mark.skipif(torch.cuda.is_available(), reason='this machine has CUDA')
 def test_cuda_without_a_device_is_said():
     with pytest.raises(InputError, match='sees no CUDA device'):
-        load_engine('tabletop', device='cuda', random_weights=True)
+        load_engine('tabletop-pick', device='cuda', random_weights=True)
 
 
 def test_numbers_of_half_the_size_are_an_option():
-    engine = load_engine('tabletop', threads=1, dtype='bfloat16')
-    exact = load_engine('tabletop', threads=1)
+    engine = load_engine('tabletop-pick', threads=1, dtype='bfloat16')
+    exact = load_engine('tabletop-pick', threads=1)
     assert (engine.dtype, exact.dtype) == (torch.bfloat16, torch.float32)
     first, second = (e.infer(observation())[0].actions for e in (engine, exact))
     assert np.abs(first - second).max() > 0 and np.isfinite(first).all()
@@ -162,7 +162,7 @@ def test_prompts_are_counted_without_visual_tokens(engine):
 
 def test_guidance_and_steps_are_options():
     engine = load_engine(
-        'tabletop', threads=1, num_ddim_steps=5, guidance=1.0, random_weights=True
+        'tabletop-pick', threads=1, num_ddim_steps=5, guidance=1.0, random_weights=True
     )
     _, report = engine.infer(observation())
     assert report.diffusion_steps == 5

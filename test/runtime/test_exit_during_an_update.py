@@ -10,7 +10,7 @@ import numpy as np
 from efficientvla_ros.runtime.engine import load_engine
 from efficientvla_ros.types import Observation
 
-engine = load_engine('tabletop', acceleration='ecovla_40')
+engine = load_engine('tabletop-pick', acceleration='ecovla_40')
 image = np.full((224, 224, 3), 90, np.uint8)
 engine.infer(Observation({'camera': image}, 'pick the red can', 0))
 """

@@ -68,7 +68,7 @@ def kept_by(engine, look: Observation) -> np.ndarray | None:
     return engine.infer(look)[1].kept_tokens
 
 
-@pytest.mark.parametrize('name', ['tabletop', 'cogact-mini'])
+@pytest.mark.parametrize('name', ['tabletop-pick', 'cogact-mini'])
 def test_with_everything_off_actions_are_those_of_the_model_bit_for_bit(name):
     engine = load_engine(name, threads=1, random_weights=True)
     model, look = engine.model, observation('pick the red can')

@@ -24,9 +24,9 @@ TEXT = 'pick the red can'
 @pytest.fixture(scope='module')
 def tabletop(tmp_path_factory) -> Path:
     """The embedded checkpoint without any profile."""
-    folder = tmp_path_factory.mktemp('weights') / 'tabletop'
+    folder = tmp_path_factory.mktemp('weights') / 'tabletop-pick'
     ignore = shutil.ignore_patterns(PROFILE_FILE)
-    return Path(shutil.copytree(WEIGHTS_FOLDER / 'tabletop', folder, ignore=ignore))
+    return Path(shutil.copytree(WEIGHTS_FOLDER / 'tabletop-pick', folder, ignore=ignore))
 
 
 @pytest.fixture(scope='module')

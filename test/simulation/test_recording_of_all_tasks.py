@@ -135,7 +135,7 @@ def test_an_impossible_look_is_refused(arguments):
     ('arguments', 'expected'),
     [
         (['--preset', 'efficientvla'], 'needs a --policy'),
-        (['--policy', 'tabletop', '--preset', 'fast'], 'preset .fast. is unknown'),
+        (['--policy', 'tabletop-pick', '--preset', 'fast'], 'preset .fast. is unknown'),
     ],
 )
 def test_a_preset_without_a_policy_or_of_no_name_is_refused(arguments, expected, tmp_path):

@@ -47,7 +47,7 @@ def test_the_policy_acts_by_a_preset():
     image = np.full((SIZE, SIZE, 3), 90, np.uint8)
     image[20:40, 10:30] = (220, 20, 20)
     plans = [
-        make_actor('tabletop', preset)(image, 'pick the red can')
+        make_actor('tabletop-pick', preset)(image, 'pick the red can')
         for preset in ('dense', 'efficientvla')
     ]
     assert plans[0].shape == plans[1].shape and not np.allclose(*plans)

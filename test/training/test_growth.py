@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from efficientvla_ros.models.llama import RMSNorm
-from efficientvla_ros.training.growth import grow_heads, grow_layers, grow_width, origins
+from efficientvla_ros.training.growth import (
+    grow_grid,
+    grow_heads,
+    grow_layers,
+    grow_width,
+    origins,
+)
 from efficientvla_ros.training.heads import TrainingHeads
 from efficientvla_ros.types import InputError
 
@@ -125,3 +131,30 @@ def test_heads_with_other_outputs_are_left_alone():
     grown = grow_heads(small.state_dict(), large.state_dict())
     assert grown['direct.2.weight'].shape == small.direct[2].weight.shape
     assert not grown.keys() ^ large.state_dict().keys()
+
+
+# Pictures -------------------------------------------------------------------------------------
+
+
+def test_positions_keep_their_place_in_a_finer_grid(tiny_policy):
+    weights = tiny_policy(3, 4, 2).state_dict()
+    name = 'vision_backbone.dino_featurizer.pos_embed'
+    rows, columns = torch.meshgrid(torch.arange(4.0), torch.arange(4.0), indexing='ij')
+    place = torch.stack((rows, columns), dim=-1).reshape(1, 16, 2).double()
+    weights[name] = weights[name].clone()
+    weights[name][..., :2] = place
+    grown = grow_grid(weights, 64)
+    found = grown[name][..., :2].view(8, 8, 2)
+    # Where no edge is near, the interpolated ramp is close to the ramp, on patches half as large.
+    inner = (torch.arange(8.0).double() - 0.5)[3:5] / 2
+    torch.testing.assert_close(found[3:5, 3:5, 0], inner[:, None].expand(2, 2), atol=0.1, rtol=0)
+    torch.testing.assert_close(found[3:5, 3:5, 1], inner[None, :].expand(2, 2), atol=0.1, rtol=0)
+    others = [key for key in weights if not key.endswith('pos_embed')]
+    assert all(grown[key] is weights[key] for key in others)
+
+
+def test_pictures_do_not_shrink(tiny_policy):
+    weights = tiny_policy(3, 4, 2).state_dict()
+    assert grow_grid(weights, 16)['vision_backbone.dino_featurizer.pos_embed'].shape[1] == 16
+    with pytest.raises(InputError, match='has 4 x 4 visual tokens, expected at most 2 x 2'):
+        grow_grid(weights, 4)

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from efficientvla_ros.training import muon
 from efficientvla_ros.training.optimizer import OPTIMIZERS, Optimizer
 
 RATE = 1e-3
@@ -48,6 +49,36 @@ def test_muon_takes_orthogonal_steps_of_adamw_size_with_hidden_matrices_alone(ne
     for name in ('embed_tokens.weight', 'layers.0.bias'):
         step = network.get_parameter(name) - before.get_parameter(name)
         assert torch.allclose(step.abs(), torch.full_like(step, RATE), rtol=0.05), name
+
+
+@pytest.mark.parametrize('slow', [True, False])
+@pytest.mark.parametrize('shape', [(8, 24), (24, 8), (8, 8)])
+def test_orthogonalised_matrices_keep_their_directions(monkeypatch, slow, shape):
+    monkeypatch.setattr(muon, 'bfloat16_is_slow', lambda device: slow)
+    matrix = torch.randn(*shape, generator=torch.Generator().manual_seed(3))
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    found = left.T @ muon.orthogonalised(matrix) @ right.T
+    # Singular vectors stay; values of a tenth of the largest one and more come near one.
+    off = found - torch.diag(found.diag())
+    assert off.abs().max() < (1e-4 if slow else 0.1)
+    near = found.diag()[values > 0.1 * values[0]]
+    assert near.min() > 0.5 and near.max() < 1.3
+
+
+def test_muon_is_that_of_torch(monkeypatch, network):
+    monkeypatch.setattr(muon, 'bfloat16_is_slow', lambda device: False)
+    other = copy.deepcopy(network)
+    own = muon.Muon([layer.weight for layer in network.layers], RATE)
+    reference = torch.optim.Muon(
+        [layer.weight for layer in other.layers], RATE, 0.01, adjust_lr_fn='match_rms_adamw'
+    )
+    for layer, twin in zip(network.layers, other.layers, strict=True):
+        twin.weight.grad = layer.weight.grad.clone()
+    for _ in range(3):
+        own.step()
+        reference.step()
+    for layer, twin in zip(network.layers, other.layers, strict=True):
+        torch.testing.assert_close(layer.weight, twin.weight, atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize('kind', OPTIMIZERS)

@@ -111,7 +111,7 @@ def test_a_shifted_image_shifts_its_labels():
     images = torch.zeros(64, 3, 56, 56)
     images[:, :, 20, 30] = 1.0
     moved, shift = augment(images, np.random.default_rng(0))
-    assert float(shift.abs().max()) <= MAX_SHIFT / 56 + 1e-6 and float(shift.abs().sum()) > 0
+    assert float(shift.abs().max()) <= MAX_SHIFT + 1e-6 and float(shift.abs().sum()) > 0
     for image, (dx, dy) in zip(moved, (shift * 56).round().int().tolist()):
         y, x = divmod(int(image.mean(0).argmax()), 56)
         assert (x, y) == (30 + dx, 20 + dy)
@@ -244,9 +244,10 @@ def test_an_exported_state_brings_the_training_only_parts_along(finished, record
 
 def test_a_checkpoint_of_other_sizes_is_refused(finished, recording, tmp_path):
     finished[1].export(tmp_path / 'checkpoint', torch.float32)
-    other = replace(tiny_config(), projector_width=24)
-    with pytest.raises(InputError, match='differs from tiny in more than'):
-        train(other, tiny_settings(1), [recording], tmp_path / 'x', start=tmp_path / 'checkpoint')
+    for changes in ({'projector_width': 24}, {'projector_width': 24, 'image_size': 84}):
+        other = replace(tiny_config(), **changes)
+        with pytest.raises(InputError, match='differs from tiny in more than'):
+            train(other, tiny_settings(1), [recording], tmp_path, start=tmp_path / 'checkpoint')
 
 
 def test_a_start_may_be_shallower_and_have_another_head(finished, recording, tmp_path):
@@ -280,6 +281,28 @@ def test_a_start_may_have_a_narrower_language_model(finished, recording, tmp_pat
     head = 'direct.0.weight'
     old, new = (run._average_heads.state_dict()[head] for run in (before, after))
     assert (new[: len(old), : narrow.width] - old).abs().max() < 0.01
+
+
+def test_a_start_may_have_smaller_pictures(finished, recording, tmp_path):
+    folder, before = finished
+    fine = replace(tiny_config(), image_size=84)
+    after = train(fine, tiny_settings(1), [recording], tmp_path / 'run', start=folder)
+    rows = [json.loads(line) for line in (tmp_path / 'run/metrics.jsonl').read_text().splitlines()]
+    assert [row['stage'] for row in rows] == ['vision', 'policy', 'head']
+    assert 'distance' in rows[0] and 'distance' not in rows[1]
+    old, new = (run.average.state_dict() for run in (before, after))
+    assert new['vision_backbone.siglip_featurizer.pos_embed'].shape[1] == 36
+    embedding = 'llm_backbone.llm.model.embed_tokens.weight'
+    assert (new[embedding] - old[embedding]).abs().max() < 0.01
+
+
+def test_stage_vision_leaves_the_language_model_alone(recording, tmp_path):
+    settings = tiny_settings(2, policy=StageSettings(0, 4, 1e-3), head=StageSettings(0, 4, 1e-3))
+    after = train(tiny_config(), settings, [recording], tmp_path)
+    begun = init_weights(CogACT(tiny_config()), settings.seed).state_dict()
+    for name, value in after.average.state_dict().items():
+        same = torch.equal(value, begun[name])
+        assert same == name.startswith(('llm_backbone.', 'action_model.')), name
 
 
 def test_several_recordings_are_one_data_set(recording, tmp_path):

@@ -8,7 +8,7 @@ from efficientvla_ros.ros.parameters.table import Changes, Spec
 # fmt: off
 SPECS: tuple[Spec, ...] = (
     Spec(
-        'model.path', 'tabletop',
+        'model.path', 'tabletop-small',
         'Name of a model whose weights are in the package, or path of a checkpoint folder or '
         '.pt file.',
         changes=Changes.CONFIGURE,

@@ -15,7 +15,8 @@ def efficientvla(*arguments: object) -> subprocess.CompletedProcess:
 def test_random_weights_are_measured_under_every_preset(tmp_path):
     path = tmp_path / 'latency.json'
     options = ('--random-weights', '--runs', 2, '--warm-up-runs', 0, '--json', path)
-    result = efficientvla('benchmark', *options, '--presets', 'efficientvla,cache')
+    model = ('--model', 'tabletop-pick')
+    result = efficientvla('benchmark', *model, *options, '--presets', 'efficientvla,cache')
     assert result.returncode == 0, result.stderr
     report = json.loads(path.read_text())
     assert report['schema'] == 'efficientvla_ros/benchmark_presets/1'

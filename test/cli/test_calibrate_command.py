@@ -18,7 +18,8 @@ from efficientvla_ros.simulation.tasks import OBJECTS
 
 
 def run(monkeypatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, 'argv', ['efficientvla', 'calibrate', *map(str, arguments)])
+    words = ['efficientvla', 'calibrate', '--model', 'tabletop-pick', *map(str, arguments)]
+    monkeypatch.setattr(sys, 'argv', words)
     with pytest.raises(SystemExit) as stop:
         cli.main()
     return stop.value.code or 0

@@ -60,7 +60,7 @@ def test_components_of_the_base_model(report):
 def test_embedded_model_has_nothing_unused_in_its_file(report):
     with safe_open(WEIGHTS_FOLDER / 'tabletop-pick' / 'model.safetensors', framework='np') as file:
         in_file = sum(file.get_tensor(name).size for name in file.keys())  # noqa: SIM118
-    total = report()['total']
+    total = report('--model', 'tabletop-pick')['total']
     assert total['parameters_in_file'] == total['parameters'] == in_file
 
 

@@ -72,12 +72,13 @@ def test_dense_preset_is_no_plan_at_all(plan):
 
 
 def test_counts_replace_those_of_the_preset(plan):
-    report = plan('--preset', 'efficientvla', '--layers', 11, '--tokens', 28, '--mlp-ratio', 0.5)
+    model = ('--model', 'tabletop-pick', '--preset', 'efficientvla')
+    report = plan(*model, '--layers', 11, '--tokens', 28, '--mlp-ratio', 0.5)
     assert report['plan']['kept'] == {
         'layers': [11, 12], 'visual_tokens': [28, 64], 'mlp_channels': [176, 352],
         'heads': [4, 4], 'sampling_steps': [2, 10],
     }  # fmt: skip
-    alone = plan('--cache-interval', 2)
+    alone = plan('--model', 'tabletop-pick', '--cache-interval', 2)
     assert alone['plan']['preset'] is None
     assert alone['plan']['kept']['sampling_steps'] == [5, 10]
     assert alone['plan']['kept']['layers'] == [12, 12]
@@ -124,7 +125,7 @@ def test_table_of_conventions_fits_a_narrow_terminal(plan):
     ('arguments', 'message'),
     [
         (('--preset', 'fast'), "preset 'fast' is unknown, expected one of dense, efficientvla"),
-        (('--layers', 13), 'layers to keep is 13, expected 4 .. 12'),
+        (('--layers', 25), 'layers to keep is 25, expected 4 .. 24'),
         (('--layers', 0), 'layers is 0, expected a whole number from 1'),
         (('--tokens', 65), 'kept tokens are 65, expected at most 64'),
         (('--mlp-ratio', 1), 'mlp_ratio is 1.0, expected below 1'),

@@ -87,7 +87,7 @@ def refused(result, *parts: str) -> None:
 
 
 def test_every_frame_has_a_chunk_and_a_command(replay, bag):
-    report, out, err = replay(bag)
+    report, out, err = replay(bag, '--model', 'tabletop-pick')
     assert [row['stamp_ns'] for row in frames(report)] == [
         START + (100 * n + 50) * MS for n in range(FRAMES)
     ]

@@ -12,6 +12,9 @@ from preset_rows import row
 from efficientvla_ros.evaluation.progress_file import ProgressFile
 from efficientvla_ros.evaluation.settings import EvaluationSettings
 
+# The smallest embedded policy.
+PICK = ('--model', 'tabletop-pick')
+
 
 def evaluate(*arguments: object) -> subprocess.CompletedProcess:
     command = [sys.executable, '-m', 'efficientvla_ros.cli.main', 'evaluate', *map(str, arguments)]
@@ -21,11 +24,11 @@ def evaluate(*arguments: object) -> subprocess.CompletedProcess:
 def test_presets_run_on_the_same_seeds_and_finished_episodes_are_not_run_again(tmp_path):
     path, picture = tmp_path / 'report.json', tmp_path / 'presets.png'
     # Dense is done already; no policy would time out after ten ticks.
-    settings = EvaluationSettings(episodes=2)
+    settings = EvaluationSettings(episodes=2, model='tabletop-pick')
     done = ProgressFile(path, settings, 'dense')
     for seed in settings.seeds:
         done.add(row(seed, 'timeout'))
-    arguments = ('--presets', 'cache', '--episodes', 2, '--workers', 1)
+    arguments = (*PICK, '--presets', 'cache', '--episodes', 2, '--workers', 1)
     result = evaluate(*arguments, '--json', path, '--plot', picture)
     assert result.returncode == 0, result.stderr
     report = json.loads(path.read_text())
@@ -42,7 +45,7 @@ def test_presets_run_on_the_same_seeds_and_finished_episodes_are_not_run_again(t
 
 def test_channels_that_adapt_are_told_compared_and_drawn(tmp_path):
     path, picture = tmp_path / 'report.json', tmp_path / 'episode.png'
-    arguments = ('--presets', 'ecovla_25,frozen_25', '--episodes', 1, '--workers', 1)
+    arguments = (*PICK, '--presets', 'ecovla_25,frozen_25', '--episodes', 1, '--workers', 1)
     result = evaluate(
         *arguments, '--json', path, '--deviation-episodes', 1, '--channel-plot', picture
     )

@@ -45,7 +45,7 @@ class TrainSettings:
         token_drop: largest part of the visual tokens hidden from the language model.
         pruned_steps: part of the steps in stages `policy` and `head` in which the language model
             runs as an accelerated policy runs it, see `training.pruned`.
-        pruned_layers: most decoder layers left out in such a step.
+        pruned_layers: most decoder layers left out in such a step; at least half as many are.
         pruned_tokens: smallest and largest part of the visual tokens kept in such a step.
         thinned_steps: part of the steps in stages `policy` and `head` in which the language model
             runs with fewer channels and heads, see `training.thinned`; independent of the above.

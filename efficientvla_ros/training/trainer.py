@@ -121,7 +121,7 @@ class Trainer:
             self._restore(state, fresh=resumed is None)
 
     def run(
-        self, progress: Progress | None = None, save_every: float = 60.0, validate_every: int = 500
+        self, progress: Progress | None = None, save_every: float = 60.0, validate_every: int = 250
     ) -> None:
         """Runs the remaining stages to their end."""
         for stage in STAGES[STAGES.index(self.stage) :]:

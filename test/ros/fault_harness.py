@@ -28,6 +28,10 @@ SIMULATED = (
 )  # fmt: skip
 
 
+_OLDEST_STATE = 2.0
+"""Age in s of the oldest joint state that a command is made from, on a crowded processor."""
+
+
 def make_checker() -> TrajectoryChecker:
     return TrajectoryChecker(
         arm_urdf(),
@@ -71,10 +75,11 @@ class FaultyRobot(Robot):
 
     def _check(self, command: JointTrajectory) -> None:
         # The simulated arm lags behind fast joints and gives way to the table: a tool can be
-        # outside the workspace although it was told to stay inside. It may stay as far outside.
-        state = self.measured.newest
-        start = None if state is None else dict(zip(state.name, state.position, strict=True))
-        self.checker.message(command, start)
+        # outside the workspace although it was told to stay inside. It may stay as far outside as
+        # it was when the command was made, which is an inference ago and more.
+        states = self.measured.of_the_last(_OLDEST_STATE)
+        starts = [dict(zip(state.name, state.position, strict=True)) for state in states]
+        self.checker.message(command, starts)
 
     def _on_joints(self, state: JointState) -> None:
         spoilt = self.spoil_joints(state)

@@ -182,6 +182,12 @@ class Heard:
         with self._condition:
             return [message for number, _, message in self._messages if number > count]
 
+    def of_the_last(self, seconds: float) -> list:
+        """Messages that came in the last so many seconds."""
+        begin = time.monotonic() - seconds
+        with self._condition:
+            return [message for _, came, message in self._messages if came > begin]
+
     @property
     def newest(self):
         with self._condition:

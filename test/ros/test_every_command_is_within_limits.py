@@ -86,7 +86,7 @@ class Run:
     def look_at(self, command) -> None:
         start = dict(zip(ARM_JOINTS, self.observed))
         self.checker.check(
-            command.names, command.times, command.positions, command.velocities, start
+            command.names, command.times, command.positions, command.velocities, [start]
         )
 
     def sent(self, command) -> None:

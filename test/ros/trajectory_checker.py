@@ -101,26 +101,26 @@ class TrajectoryChecker:
             rotation = rotation @ turn
         return place
 
-    def check(self, names, times, positions, velocities, start=None) -> None:
-        """Looks at one trajectory; `start` is where the arm is, by joint name."""
-        found = list(self._look(list(names), times, positions, velocities, start))
+    def check(self, names, times, positions, velocities, starts=()) -> None:
+        """Looks at one trajectory; `starts` are where the arm may have been, by joint name."""
+        found = list(self._look(list(names), times, positions, velocities, starts))
         with self._lock:
             self.commands += 1
             self.points += len(times)
             self.faults += found
 
-    def message(self, message, start=None) -> None:
-        """Looks at a JointTrajectory message; `start` is where the arm is, by joint name."""
+    def message(self, message, starts=()) -> None:
+        """Looks at a JointTrajectory message; `starts` are as those of `check`."""
         points = message.points
         self.check(
             message.joint_names,
             [p.time_from_start.sec + 1e-9 * p.time_from_start.nanosec for p in points],
             [list(p.positions) for p in points],
             [list(p.velocities) for p in points],
-            start,
+            starts,
         )
 
-    def _look(self, names, times, positions, velocities, start):
+    def _look(self, names, times, positions, velocities, starts):
         if not len(times):
             yield 'no point'
             return
@@ -139,7 +139,7 @@ class TrajectoryChecker:
         if velocities[-1].any():
             yield f'the last velocity is {velocities[-1]}'
         yield from self._joints(names, times, positions, velocities)
-        yield from self._tool(names, positions, start)
+        yield from self._tool(names, positions, starts)
 
     def _joints(self, names, times, positions, velocities):
         for column, name in enumerate(names):
@@ -153,17 +153,22 @@ class TrajectoryChecker:
             if peak > min(speed, self._speed) * (1.0 + 1e-3):
                 yield f'{name} moves at {peak}, limit {min(speed, self._speed)}'
 
-    def _tool(self, names, positions, start):
+    def _tool(self, names, positions, starts):
         low, high = self._low, self._high
-        if start is not None:
-            (tool,) = self.tools(list(start), np.array([list(start.values())]))
-            low, high = np.minimum(low, tool), np.maximum(high, tool)
+        if starts:
+            joints = list(starts[0])
+            rows = np.array([[start[name] for name in joints] for start in starts])
+            outside = self.tools(joints, rows)
+            low, high = np.minimum(low, outside.min(axis=0)), np.maximum(high, outside.max(axis=0))
         tools = self.tools(names, positions)
         excess = np.maximum(low - tools, tools - high).max(axis=1)
         worst = int(excess.argmax())
         if excess[worst] > WORKSPACE_TOLERANCE:
             tool = tools[worst].round(4).tolist()
-            yield f'the tool at {tool} is {excess[worst]:.4f} m outside the box'
+            yield (
+                f'the tool at {tool}, point {worst + 1} of {len(tools)}, '
+                f'is {excess[worst]:.4f} m outside the box'
+            )
 
 
 def _peak(times, q, moving) -> float:

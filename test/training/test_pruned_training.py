@@ -11,6 +11,7 @@ from efficientvla_ros.models.tokenizer import PAD
 from efficientvla_ros.training.losses import Batch, attention_loss
 from efficientvla_ros.training.pruned import (
     SCORING_LAYER,
+    draw_layer_count,
     draw_layers,
     draw_tokens,
     pruned_cognition,
@@ -120,12 +121,32 @@ def test_the_attention_loss_teaches_where_to_look(model, visual):
 
 
 @settings(max_examples=50, deadline=None)
-@given(depth=st.integers(1, 32), most=st.integers(0, 8), seed=st.integers(0, 1000))
-def test_early_layers_always_run_and_at_most_so_many_are_left_out(depth, most, seed):
-    layers = draw_layers(depth, most, np.random.default_rng(seed))
-    assert layers == sorted(set(layers))
-    assert layers[: SCORING_LAYER + 1] == list(range(min(depth, SCORING_LAYER + 1)))
-    assert depth - most <= len(layers) <= depth
+@given(depth=st.integers(1, 32), gone=st.integers(0, 8), seed=st.integers(0, 1000))
+def test_early_layers_always_run_and_so_many_are_left_out(depth, gone, seed):
+    rng = np.random.default_rng(seed)
+    layers = draw_layers(torch.from_numpy(rng.random(depth)), gone, rng)
+    assert list(layers) == sorted(set(layers))
+    assert list(layers[: SCORING_LAYER + 1]) == list(range(min(depth, SCORING_LAYER + 1)))
+    assert len(layers) == depth - min(gone, max(0, depth - SCORING_LAYER - 1))
+
+
+def test_layers_are_left_out_by_importance_and_chance():
+    # Ten that do next to nothing, every second one, among eleven that do much.
+    importance = torch.full((24,), 0.01)
+    importance[3:23:2] = 0.0003
+    counts = np.zeros(24)
+    for seed in range(200):
+        layers = draw_layers(importance, 7, np.random.default_rng(seed))
+        counts[[layer for layer in range(24) if layer not in layers]] += 1
+    assert (counts[3:23:2] > 100).all() and (counts[3:23:2] < 180).all()
+    assert 0 < counts[4:24:2].sum() < 0.1 * counts.sum()
+
+
+@settings(max_examples=50, deadline=None)
+@given(most=st.integers(0, 12), seed=st.integers(0, 1000))
+def test_half_of_the_most_layers_or_more_are_left_out_or_none(most, seed):
+    gone = draw_layer_count(most, np.random.default_rng(seed))
+    assert gone == 0 or most / 2 <= gone <= most
 
 
 @settings(max_examples=50, deadline=None)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from efficientvla_ros.models.cogact import CogACT
 from efficientvla_ros.models.diffusion import add_noise
+from efficientvla_ros.training.features import Features
 from efficientvla_ros.training.heads import TrainingHeads
 from efficientvla_ros.training.packing import packed_cognition
 from efficientvla_ros.training.pruned import pruned_cognition
@@ -83,24 +84,26 @@ def policy_loss(
     return loss, values
 
 
+@torch.no_grad()
+def head_features(
+    model: CogACT, batch: Batch, settings: TrainSettings, rng: np.random.Generator
+) -> Features:
+    """What stage `head` learns from: the frozen rest, with parts left out as in stage `policy`."""
+    visual = model.visual_tokens(batch.images)
+    batch, cognition, _ = _cognition(model, visual, batch, settings, rng, token_drop=0.0)
+    return Features(cognition.flatten(0, 1).float(), batch.actions.flatten(0, 1))
+
+
 def head_loss(
-    model: CogACT,
-    heads: TrainingHeads,
-    batch: Batch,
-    settings: TrainSettings,
-    rng: np.random.Generator,
+    model: CogACT, features: Features, settings: TrainSettings, rng: np.random.Generator
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Stage `head`: noise prediction on features of the frozen rest (DDPM, eq. 14)."""
-    with torch.no_grad():
-        visual = model.visual_tokens(batch.images)
-        batch, cognition, _ = _cognition(model, visual, batch, settings, rng, token_drop=0.0)
-    draws = settings.head_draws
-    z = cognition.flatten(0, 1).repeat(draws, 1)
-    actions = batch.actions.flatten(0, 1).repeat(draws, 1, 1)
+    z, actions = features.cognition, features.actions
     times = torch.as_tensor(
         rng.integers(0, model.config.head.diffusion_steps, len(z)), device=z.device
     )
     noise = torch.randn(actions.shape, generator=_torch_generator(rng)).to(z.device)
+    noise = noise * _noise_sizes(len(z), settings, rng).view(-1, 1, 1).to(z.device)
     net = model.action_model.net
     dropped = torch.as_tensor(rng.random(len(z)) < settings.condition_drop, device=z.device)
     z = torch.where(dropped.unsqueeze(-1), net.z_embedder.uncondition, z)
@@ -109,7 +112,12 @@ def head_loss(
     return loss, {'noise': loss.detach()}
 
 
-LOSSES = {'vision': vision_loss, 'policy': policy_loss, 'head': head_loss}
+def _noise_sizes(count: int, settings: TrainSettings, rng: np.random.Generator) -> Tensor:
+    quiet = rng.random(count) < settings.quiet_draws
+    return torch.as_tensor(np.where(quiet, rng.random(count), 1.0), dtype=torch.float32)
+
+
+LOSSES = {'vision': vision_loss, 'policy': policy_loss}
 
 
 def _cognition(

@@ -54,7 +54,11 @@ class TrainSettings:
             by which visual tokens are chosen to look at what the instruction is about.
         new_heads_steps: steps at the start of stage `policy` in which only training-only parts
             learn; for runs that start from a checkpoint, which has none of them.
-        head_draws: noise draws for each feature in a step of stage `head`.
+        head_draws: noise draws in a step of stage `head` for each of its `batch` images.
+        head_reuse: steps of stage `head` between two new batches of images, whose features are
+            the slow part of a step; above 1 the steps share them, see `training.features`.
+        quiet_draws: part of the draws whose noise has a random smaller size, down to none. A head
+            that is sampled from the centre of the noise (`head.temperature` 0) meets such noise.
         condition_drop: part of the draws made without the condition (for guidance).
         ema: decay of the averaged weights that are exported.
         optimizer: `adamw`, or `muon` for the matrices of the networks, see `training.optimizer`.
@@ -75,6 +79,8 @@ class TrainSettings:
     attention_weight: float = 0.0
     new_heads_steps: int = 200
     head_draws: int = 8
+    head_reuse: int = 1
+    quiet_draws: float = 0.0
     condition_drop: float = 0.1
     ema: float = 0.998
     optimizer: str = 'adamw'

@@ -24,6 +24,7 @@ from efficientvla_ros.models.tokenizer import WordTokenizer
 from efficientvla_ros.simulation.objects import KEYPOINTS
 from efficientvla_ros.training.batches import BatchSource, suite_words
 from efficientvla_ros.training.dataset import Demonstrations
+from efficientvla_ros.training.features import Features, FeatureWindow
 from efficientvla_ros.training.finer_vision import CoarseVision, finer_vision_loss
 from efficientvla_ros.training.growth import (
     fits,
@@ -33,7 +34,7 @@ from efficientvla_ros.training.growth import (
     grow_width,
 )
 from efficientvla_ros.training.heads import TrainingHeads
-from efficientvla_ros.training.losses import LOSSES, Batch
+from efficientvla_ros.training.losses import LOSSES, Batch, head_features, head_loss
 from efficientvla_ros.training.optimizer import Optimizer
 from efficientvla_ros.training.precision import precision
 from efficientvla_ros.training.settings import STAGES, TrainSettings, learning_rate
@@ -114,6 +115,7 @@ class Trainer:
         source = (config, self.tokenizer, self.statistics, self.device)
         self._train = BatchSource(data, train, *source)
         self._held_out = BatchSource(data, held_out, *source)
+        self._features = FeatureWindow(self._features_of, settings.head_reuse)
         self.stage, self.step, self._new_heads = STAGES[0], 0, False
         self._optimizer: Optimizer | None = None
         self._saved_optimizer: list[dict[str, Any]] | None = None
@@ -123,7 +125,13 @@ class Trainer:
     def run(
         self, progress: Progress | None = None, save_every: float = 60.0, validate_every: int = 250
     ) -> None:
-        """Runs the remaining stages to their end."""
+        """Runs the remaining stages to their end.
+
+        Args:
+            progress: called every 20 steps, in the first process.
+            save_every: seconds between saved states.
+            validate_every: batches of images between validations.
+        """
         for stage in STAGES[STAGES.index(self.stage) :]:
             if stage != self.stage:
                 self._begin(stage)
@@ -248,6 +256,8 @@ class Trainer:
     ) -> None:
         plan = self.settings.stage(self.stage)
         parameters = self._parameters()
+        if self.stage == 'head':
+            validate_every *= self.settings.head_reuse
         saved, means = time.monotonic(), _RunningMeans()
         while self.step < plan.steps:
             means.add(self._one_step(parameters))
@@ -263,12 +273,8 @@ class Trainer:
 
     def _one_step(self, parameters: list[nn.Parameter]) -> dict[str, Tensor]:
         settings, plan = self.settings, self.settings.stage(self.stage)
-        now = [settings.seed, STAGES.index(self.stage), self.step]
-        batch = self._train.draw(plan.batch, np.random.default_rng([*now, self.rank]))
-        # All processes leave out the same parts, so that none waits for another.
-        rng = np.random.default_rng([*now, self.world])
         with precision(settings.precision, self.device):
-            loss, values = self._loss(batch, rng)
+            loss, values = self._head_loss() if self.stage == 'head' else self._loss()
         loss.backward()
         if self._new_heads and self.stage == 'policy' and self.step < settings.new_heads_steps:
             self.model.zero_grad(set_to_none=False)
@@ -281,10 +287,29 @@ class Trainer:
         self._update_average()
         return {'loss': loss.detach(), **values}
 
-    def _loss(self, batch: Batch, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def _batch(self, number: int) -> tuple[Batch, np.random.Generator]:
+        """A batch of the stage, and what draws the parts that are left out on it."""
+        now = [self.settings.seed, STAGES.index(self.stage), number]
+        size = self.settings.stage(self.stage).batch
+        batch = self._train.draw(size, np.random.default_rng([*now, self.rank]))
+        # All processes leave out the same parts, so that none waits for another.
+        return batch, np.random.default_rng([*now, self.world])
+
+    def _loss(self) -> tuple[Tensor, dict[str, Tensor]]:
+        batch, rng = self._batch(self.step)
         if self.stage == 'vision' and self._coarse is not None:
             return finer_vision_loss(self._coarse, self.model, self.heads, batch)
         return LOSSES[self.stage](self.model, self.heads, batch, self.settings, rng)
+
+    def _features_of(self, number: int) -> Features:
+        batch, rng = self._batch(number)
+        return head_features(self.model, batch, self.settings, rng)
+
+    def _head_loss(self) -> tuple[Tensor, dict[str, Tensor]]:
+        settings, plan = self.settings, self.settings.stage('head')
+        rng = np.random.default_rng([settings.seed, len(STAGES), self.step, self.rank])
+        features = self._features.at(self.step).draw(plan.batch * settings.head_draws, rng)
+        return head_loss(self.model, features, settings, rng)
 
     def _parameters(self) -> list[nn.Parameter]:
         # Always in the same order: a resumed optimiser finds its state by position.

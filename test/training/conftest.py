@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from tiny_run import tiny_config, tiny_settings, write_recording
 
 from efficientvla_ros.models.cogact import CogACT
 from efficientvla_ros.models.config import CogACTConfig, DiTConfig, LlamaConfig, ViTConfig
 from efficientvla_ros.models.random_weights import init_weights
+from efficientvla_ros.training.parallel import train
+from efficientvla_ros.training.trainer import Trainer
 
 
 @pytest.fixture(scope='session')
@@ -38,3 +42,18 @@ def tiny_policy() -> Callable[..., CogACT]:
         return init_weights(CogACT(config), seed=2).double()
 
     return make
+
+
+@pytest.fixture(scope='session')
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a small recording."""
+    folder = tmp_path_factory.mktemp('recording')
+    write_recording(folder)
+    return folder
+
+
+@pytest.fixture(scope='session')
+def finished(recording: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Trainer]:
+    """Folder and trainer of a run that has ended."""
+    folder = tmp_path_factory.mktemp('whole')
+    return folder, train(tiny_config(), tiny_settings(), [recording], folder)

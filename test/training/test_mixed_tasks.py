@@ -39,7 +39,7 @@ def _source(data, rows) -> BatchSource:
 
 
 def _config():
-    from test_training import tiny_config
+    from tiny_run import tiny_config
 
     return tiny_config()
 

@@ -4,16 +4,14 @@ import json
 import shutil
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import pytest
 import torch
+from tiny_run import FRAMES, HORIZON, tiny_config, tiny_settings
 
 from efficientvla_ros.models.cogact import CogACT
-from efficientvla_ros.models.config import CogACTConfig, DiTConfig, LlamaConfig, ViTConfig
 from efficientvla_ros.models.random_weights import init_weights
 from efficientvla_ros.models.tokenizer import PAD
-from efficientvla_ros.simulation.tasks import OBJECTS
 from efficientvla_ros.training.augment import MAX_SHIFT, augment
 from efficientvla_ros.training.batches import suite_words
 from efficientvla_ros.training.dataset import load_demonstrations
@@ -21,63 +19,6 @@ from efficientvla_ros.training.packing import packed_cognition
 from efficientvla_ros.training.parallel import train
 from efficientvla_ros.training.settings import StageSettings, TrainSettings, learning_rate
 from efficientvla_ros.types import InputError
-
-FRAMES, HORIZON = 60, 6
-
-
-def tiny_config() -> CogACTConfig:
-    return CogACTConfig(
-        name='tiny',
-        dino=ViTConfig(16, 2, 2, 32, prefix_tokens=5, layer_scale=True),
-        siglip=ViTConfig(16, 2, 2, 32),
-        llm=LlamaConfig(
-            width=32, layers=3, heads=2, kv_heads=2, mlp_width=48, vocab_size=64, max_positions=64
-        ),
-        head=DiTConfig(width=16, depth=1, heads=2, horizon=HORIZON),
-        image_size=56,
-        projector_width=32,
-        prompt_template='{instruction}',
-        suffix_ids=(2,),
-    )
-
-
-def tiny_settings(steps: int = 4, **changes) -> TrainSettings:
-    stage = StageSettings(steps, 4, 1e-3)
-    return TrainSettings(
-        **{'vision': stage, 'policy': stage, 'head': stage, 'head_draws': 2, **changes}
-    )
-
-
-def _pixels(rng: np.random.Generator, frames: int) -> np.ndarray:
-    pixels = rng.random((frames, 3, 2)).astype(np.float32)
-    pixels[::5, 0], pixels[1::5, 1] = 3.0, np.nan  # beside the picture, behind the camera
-    return pixels
-
-
-@pytest.fixture(scope='module')
-def recording(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('recording')
-    rng = np.random.default_rng(0)
-    for number in range(2):
-        images = rng.integers(0, 255, (FRAMES // 2, 64, 64, 3)).astype(np.uint8)
-        pngs = [cv2.imencode('.png', image)[1].ravel() for image in images]
-        plans = rng.normal(0, 0.02, (FRAMES // 2, 3, 16, 7)).astype(np.float32)
-        plans[..., 3:6] = 0
-        plans[..., 6] = rng.integers(0, 2, plans.shape[:3])
-        np.savez(
-            folder / f'shard_{number}.npz',
-            frames=np.concatenate(pngs),
-            frame_offsets=np.cumsum([0, *map(len, pngs)]),
-            plans=plans,
-            object_ids=np.stack([rng.permutation(len(OBJECTS))[:3] for _ in images]).astype(
-                np.int8
-            ),
-            object_pixels=_pixels(rng, len(images)),
-            gripper_pixel=rng.random((len(images), 2)).astype(np.float32),
-            episode=np.arange(len(images)) // 3,
-            seeds=np.arange(len(images) // 3),
-        )
-    return folder
 
 
 def test_packed_instructions_equal_separate_passes():
@@ -133,12 +74,6 @@ def test_an_empty_folder_or_a_short_plan_is_refused(recording, tmp_path):
         load_demonstrations([tmp_path], 56, HORIZON)
     with pytest.raises(InputError, match='plans have 16 steps'):
         load_demonstrations([recording], 56, 17)
-
-
-@pytest.fixture(scope='module')
-def finished(recording, tmp_path_factory):
-    folder = tmp_path_factory.mktemp('whole')
-    return folder, train(tiny_config(), tiny_settings(), [recording], folder)
 
 
 def test_all_stages_run_and_leave_metrics_and_an_exported_policy(finished, tmp_path):

@@ -1,0 +1,122 @@
+"""Stage `head`: features serve many steps, and noise comes in all sizes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from tiny_run import HORIZON, tiny_config, tiny_settings
+
+from efficientvla_ros.models.cogact import CogACT
+from efficientvla_ros.models.random_weights import init_weights
+from efficientvla_ros.training import features as module
+from efficientvla_ros.training.features import Features, FeatureWindow
+from efficientvla_ros.training.losses import head_loss
+from efficientvla_ros.training.parallel import train
+from efficientvla_ros.training.settings import StageSettings, TrainSettings
+
+
+def numbered(computed):
+    """Computes features that say which batch they are of, and writes down which were asked for."""
+
+    def compute(number):
+        computed.append(number)
+        return Features(torch.full((2, 3), float(number)), torch.full((2, 4, 7), float(number)))
+
+    return compute
+
+
+def test_without_reuse_a_step_has_its_own_batch():
+    computed = []
+    window = FeatureWindow(numbered(computed), reuse=1)
+    for step in range(4):
+        assert window.at(step).cognition.unique().tolist() == [step]
+    assert computed == [0, 1, 2, 3]
+
+
+def test_with_reuse_the_window_moves_on_by_one_batch(monkeypatch):
+    monkeypatch.setattr(module, 'WINDOW', 3)
+    computed = []
+    window = FeatureWindow(numbered(computed), reuse=5)
+    for step in range(11):
+        first = step // 5
+        assert window.at(step).cognition.unique().tolist() == [first, first + 1, first + 2]
+    assert computed == [0, 1, 2, 3, 4]  # each batch once
+
+
+def test_a_resumed_window_is_that_of_an_unbroken_run(monkeypatch):
+    monkeypatch.setattr(module, 'WINDOW', 3)
+    unbroken, resumed = (FeatureWindow(numbered([]), reuse=2) for _ in range(2))
+    for step in range(8):
+        expected = unbroken.at(step)
+    assert torch.equal(resumed.at(7).cognition, expected.cognition)
+
+
+def test_drawn_rows_keep_features_and_plans_together():
+    features = Features(torch.arange(10.0).view(10, 1), torch.arange(10.0).view(10, 1, 1))
+    drawn = features.draw(50, np.random.default_rng(0))
+    assert torch.equal(drawn.cognition[:, 0], drawn.actions[:, 0, 0])
+    assert len(drawn.cognition.unique()) > 5
+
+
+class Recorder(torch.nn.Module):
+    """A noise predictor that knows nothing, and keeps what it was shown."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.z_embedder, self.seen = net.z_embedder, []
+
+    def forward(self, x, t, z):
+        self.seen.append((x, t))
+        return torch.zeros_like(x)
+
+
+@pytest.mark.parametrize('quiet', [0.0, 1.0])
+def test_quiet_draws_have_noise_of_every_size(quiet):
+    model = init_weights(CogACT(tiny_config()), seed=1)
+    net = Recorder(model.action_model.net)
+    model.action_model.net = net
+    features = Features(torch.zeros(4000, 32), torch.zeros(4000, HORIZON, 7))
+    settings = tiny_settings(quiet_draws=quiet)
+    loss, _ = head_loss(model, features, settings, np.random.default_rng(0))
+    x, t = net.seen[0]
+    late = x[t > 90]  # next to nothing but noise
+    sizes = late.flatten(1).pow(2).mean(1).sqrt()
+    # The mean square of a uniform size is a third; nothing predicted, the loss is just that.
+    assert float(loss) == pytest.approx(1 / 3 if quiet else 1.0, rel=0.05)
+    assert (float(sizes.min()) < 0.1) == bool(quiet)
+
+
+def test_a_broken_off_head_that_reuses_features_ends_with_the_same_weights(
+    finished, recording, tmp_path, monkeypatch
+):
+    from efficientvla_ros.training import trainer
+
+    monkeypatch.setattr(module, 'WINDOW', 3)
+    start, _ = finished
+    none, stage = StageSettings(0, 4, 1e-3), StageSettings(7, 4, 1e-3)
+    settings = TrainSettings(policy=none, head=stage, head_draws=2, head_reuse=3, quiet_draws=0.5)
+
+    def run(folder):
+        return train(
+            tiny_config(), settings, [recording], folder, start=start
+        ).average.state_dict()
+
+    whole = run(tmp_path / 'whole')
+    original = trainer.Trainer._one_step
+
+    def breaking(self, parameters):
+        if (self.stage, self.step) == ('head', 4):
+            self.save()
+            raise KeyboardInterrupt
+        return original(self, parameters)
+
+    monkeypatch.setattr(trainer.Trainer, '_one_step', breaking)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / 'broken')
+    monkeypatch.setattr(trainer.Trainer, '_one_step', original)
+    resumed = run(tmp_path / 'broken')
+    for name, value in resumed.items():
+        assert torch.equal(value, whole[name]), name
+    rows = (tmp_path / 'broken' / 'metrics.jsonl').read_text().splitlines()
+    assert json.loads(rows[-1])['step'] == 7

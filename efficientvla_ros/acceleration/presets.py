@@ -11,7 +11,10 @@ from efficientvla_ros.models.config import VLMConfig
 PUBLISHED_LAYERS, PUBLISHED_TOKENS = 32, 256
 """Decoder layers and visual tokens of the model that was published on (CogACT)."""
 
-_MLP_RATIO, _CACHE_INTERVAL = 0.25, 5
+CACHE_INTERVAL = 5
+"""Sampling steps from one full step to the next, as published."""
+
+_MLP_RATIO = 0.25
 
 
 def _scaled(kept: int, of: int, count: int) -> int:
@@ -33,7 +36,7 @@ def _whole(config: VLMConfig, layers: int, tokens: int) -> dict[str, object]:
         **_layers(config, layers),
         **_tokens(config, tokens),
         'mlp_ratio': _MLP_RATIO,
-        'cache_interval': _CACHE_INTERVAL,
+        'cache_interval': CACHE_INTERVAL,
     }
 
 
@@ -61,7 +64,7 @@ _PRESETS: dict[str, Callable[[VLMConfig], dict]] = {
     'layers': _layers,
     'mlp': lambda config: {'mlp_ratio': _MLP_RATIO},
     'tokens': _tokens,
-    'cache': lambda config: {'cache_interval': _CACHE_INTERVAL},
+    'cache': lambda config: {'cache_interval': CACHE_INTERVAL},
     'layers_mlp': lambda config: {**_layers(config), 'mlp_ratio': _MLP_RATIO},
     'fastv': lambda config: _tokens(config, method='fastv'),
     'random': lambda config: _tokens(config, method='random'),

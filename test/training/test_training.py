@@ -80,7 +80,7 @@ def test_all_stages_run_and_leave_metrics_and_an_exported_policy(finished, tmp_p
     folder, trainer = finished
     rows = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
     assert [row['stage'] for row in rows] == ['vision', 'policy', 'head']
-    assert rows[-1]['val_sampled'] > 0
+    assert rows[-1]['val_sampled'] > 0 and rows[-1]['val_cached'] > 0
     trainer.export(tmp_path)
     from efficientvla_ros.runtime.engine import load_engine
 

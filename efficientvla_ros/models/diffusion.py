@@ -80,6 +80,12 @@ def add_noise(actions: Tensor, noise: Tensor, t: Tensor, num_steps: int = 100) -
     return a.sqrt() * actions + (1 - a).sqrt() * noise
 
 
+def noise_between(actions: Tensor, noisy: Tensor, t: int, num_steps: int = 100) -> Tensor:
+    """Noise with which `add_noise` makes `noisy` of the actions at time t, of one shape."""
+    a = float(alphas_cumprod(num_steps)[t])
+    return (noisy - math.sqrt(a) * actions) / math.sqrt(1 - a)
+
+
 def guided(
     head: Callable[[Tensor, Tensor], Tensor], x: Tensor, condition: Tensor, guidance: float
 ) -> Tensor:

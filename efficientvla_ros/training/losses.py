@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from efficientvla_ros.models.cogact import CogACT
-from efficientvla_ros.models.diffusion import add_noise
+from efficientvla_ros.models.config import DiTConfig
+from efficientvla_ros.models.diffusion import add_noise, ddim_timesteps, noise_between
 from efficientvla_ros.training.features import Features
 from efficientvla_ros.training.heads import TrainingHeads
 from efficientvla_ros.training.packing import packed_cognition
@@ -102,8 +103,7 @@ def head_loss(
     times = torch.as_tensor(
         rng.integers(0, model.config.head.diffusion_steps, len(z)), device=z.device
     )
-    noise = torch.randn(actions.shape, generator=_torch_generator(rng)).to(z.device)
-    noise = noise * _noise_sizes(len(z), settings, rng).view(-1, 1, 1).to(z.device)
+    noise = _noise(model.config.head, actions, settings, rng)
     net = model.action_model.net
     dropped = torch.as_tensor(rng.random(len(z)) < settings.condition_drop, device=z.device)
     z = torch.where(dropped.unsqueeze(-1), net.z_embedder.uncondition, z)
@@ -112,9 +112,17 @@ def head_loss(
     return loss, {'noise': loss.detach()}
 
 
-def _noise_sizes(count: int, settings: TrainSettings, rng: np.random.Generator) -> Tensor:
-    quiet = rng.random(count) < settings.quiet_draws
-    return torch.as_tensor(np.where(quiet, rng.random(count), 1.0), dtype=torch.float32)
+def _noise(
+    head: DiTConfig, actions: Tensor, settings: TrainSettings, rng: np.random.Generator
+) -> Tensor:
+    noise = torch.randn(actions.shape, generator=_torch_generator(rng)).to(actions.device)
+    # From a start of another size, sampling comes to these actions by another noise: one that
+    # is bound to them. With less of the same noise the start itself would give them away.
+    start = noise * torch.as_tensor(rng.random(len(noise)), dtype=noise.dtype).view(-1, 1, 1)
+    first = ddim_timesteps(head.ddim_steps, head.diffusion_steps)[0]
+    bound = noise_between(actions, start.to(noise.device), first, head.diffusion_steps)
+    quiet = torch.as_tensor(rng.random(len(noise)) < settings.quiet_draws).view(-1, 1, 1)
+    return torch.where(quiet.to(noise.device), bound, noise)
 
 
 LOSSES = {'vision': vision_loss, 'policy': policy_loss}

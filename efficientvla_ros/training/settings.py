@@ -57,8 +57,9 @@ class TrainSettings:
         head_draws: noise draws in a step of stage `head` for each of its `batch` images.
         head_reuse: steps of stage `head` between two new batches of images, whose features are
             the slow part of a step; above 1 the steps share them, see `training.features`.
-        quiet_draws: part of the draws whose noise has a random smaller size, down to none. A head
-            that is sampled from the centre of the noise (`head.temperature` 0) meets such noise.
+        quiet_draws: part of the draws that lie on the way from a start of random smaller size,
+            down to none, to the actions. A head that is sampled from the centre of the noise
+            (`head.temperature` 0) goes such ways, and at full size there are next to none of them.
         condition_drop: part of the draws made without the condition (for guidance).
         ema: decay of the averaged weights that are exported.
         optimizer: `adamw`, or `muon` for the matrices of the networks, see `training.optimizer`.

@@ -8,6 +8,7 @@ import torch
 from tiny_run import HORIZON, tiny_config, tiny_settings
 
 from efficientvla_ros.models.cogact import CogACT
+from efficientvla_ros.models.diffusion import alphas_cumprod
 from efficientvla_ros.models.random_weights import init_weights
 from efficientvla_ros.training import features as module
 from efficientvla_ros.training.features import Features, FeatureWindow
@@ -71,20 +72,33 @@ class Recorder(torch.nn.Module):
         return torch.zeros_like(x)
 
 
-@pytest.mark.parametrize('quiet', [0.0, 1.0])
-def test_quiet_draws_have_noise_of_every_size(quiet):
+def shown(quiet, actions):
+    """Noisy actions and times of one step, and its loss, of a head that predicts no noise."""
     model = init_weights(CogACT(tiny_config()), seed=1)
     net = Recorder(model.action_model.net)
     model.action_model.net = net
-    features = Features(torch.zeros(4000, 32), torch.zeros(4000, HORIZON, 7))
     settings = tiny_settings(quiet_draws=quiet)
+    features = Features(torch.zeros(len(actions), 32), actions)
     loss, _ = head_loss(model, features, settings, np.random.default_rng(0))
-    x, t = net.seen[0]
-    late = x[t > 90]  # next to nothing but noise
-    sizes = late.flatten(1).pow(2).mean(1).sqrt()
+    return *net.seen[0], float(loss)
+
+
+@pytest.mark.parametrize('quiet', [0.0, 1.0])
+def test_quiet_draws_begin_at_every_size(quiet):
+    x, t, loss = shown(quiet, torch.zeros(4000, HORIZON, 7))
+    sizes = x[t == 90].flatten(1).pow(2).mean(1).sqrt()
     # The mean square of a uniform size is a third; nothing predicted, the loss is just that.
-    assert float(loss) == pytest.approx(1 / 3 if quiet else 1.0, rel=0.05)
+    assert loss == pytest.approx(1 / 3 / (1 - alphas_cumprod()[90]) if quiet else 1.0, rel=0.05)
     assert (float(sizes.min()) < 0.1) == bool(quiet)
+
+
+def test_the_start_of_a_quiet_draw_says_nothing_of_the_actions():
+    actions = torch.randn(40000, 1, 1).expand(-1, HORIZON, 7)
+    x, t, _ = shown(1.0, actions)
+    first, last = t == 90, t == 0
+    for rows, least, most in ((first, -0.02, 0.02), (last, 0.99, 1.0)):
+        pairs = torch.stack((x[rows].flatten(), actions[rows].flatten()))
+        assert least <= float(torch.corrcoef(pairs)[0, 1]) <= most
 
 
 def test_a_broken_off_head_that_reuses_features_ends_with_the_same_weights(

@@ -16,7 +16,7 @@ from efficientvla_ros.training.features import Features
 from efficientvla_ros.training.heads import TrainingHeads
 from efficientvla_ros.training.packing import packed_cognition
 from efficientvla_ros.training.pruned import pruned_cognition
-from efficientvla_ros.training.settings import TrainSettings
+from efficientvla_ros.training.settings import NOISE_LOSSES, TrainSettings
 from efficientvla_ros.training.thinned import thinned
 
 
@@ -108,7 +108,7 @@ def head_loss(
     dropped = torch.as_tensor(rng.random(len(z)) < settings.condition_drop, device=z.device)
     z = torch.where(dropped.unsqueeze(-1), net.z_embedder.uncondition, z)
     predicted = net(add_noise(actions, noise, times, model.config.head.diffusion_steps), times, z)
-    loss = F.mse_loss(predicted, noise)
+    loss = _NOISE_LOSSES[settings.noise_loss](predicted, noise)
     return loss, {'noise': loss.detach()}
 
 
@@ -124,6 +124,8 @@ def _noise(
     quiet = torch.as_tensor(rng.random(len(noise)) < settings.quiet_draws).view(-1, 1, 1)
     return torch.where(quiet.to(noise.device), bound, noise)
 
+
+_NOISE_LOSSES = dict(zip(NOISE_LOSSES, (F.mse_loss, F.l1_loss)))
 
 LOSSES = {'vision': vision_loss, 'policy': policy_loss}
 

@@ -10,6 +10,7 @@ from efficientvla_ros.training.precision import PRECISIONS
 from efficientvla_ros.types import InputError
 
 STAGES = ('vision', 'policy', 'head')
+NOISE_LOSSES = ('mse', 'l1')
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,9 @@ class TrainSettings:
         quiet_draws: part of the draws that lie on the way from a start of random smaller size,
             down to none, to the actions. A head that is sampled from the centre of the noise
             (`head.temperature` 0) goes such ways, and at full size there are next to none of them.
+        noise_loss: `mse`, or `l1` for a head that is sampled at temperature 0: where two plans are
+            as good, the mean error is least between them, where no plan is; the absolute one is
+            least at one of the two.
         condition_drop: part of the draws made without the condition (for guidance).
         ema: decay of the averaged weights that are exported.
         optimizer: `adamw`, or `muon` for the matrices of the networks, see `training.optimizer`.
@@ -82,6 +86,7 @@ class TrainSettings:
     head_draws: int = 8
     head_reuse: int = 1
     quiet_draws: float = 0.0
+    noise_loss: str = 'mse'
     condition_drop: float = 0.1
     ema: float = 0.998
     optimizer: str = 'adamw'
@@ -100,13 +105,14 @@ class TrainSettings:
         """Builds settings from `to_dict`'s output; missing keys keep their defaults.
 
         Raises:
-            InputError: a key, the optimiser or the precision is unknown.
+            InputError: a key, the optimiser, the precision or the noise loss is unknown.
         """
         unknown = set(values) - {item.name for item in fields(cls)}
         if unknown:
             raise InputError(f'training settings have unknown keys: {", ".join(sorted(unknown))}')
         stages = {name: StageSettings(**values[name]) for name in STAGES if name in values}
-        for name, known in (('optimizer', OPTIMIZERS), ('precision', PRECISIONS)):
+        kinds = {'optimizer': OPTIMIZERS, 'precision': PRECISIONS, 'noise_loss': NOISE_LOSSES}
+        for name, known in kinds.items():
             kind = values.get(name, known[0])
             if kind not in known:
                 raise InputError(f'{name} is {kind!r}, expected one of {", ".join(known)}')

@@ -6,6 +6,7 @@ import copy
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from efficientvla_ros.training.optimizer import Optimizer
 from efficientvla_ros.training.precision import precision
 from efficientvla_ros.training.settings import STAGES, TrainSettings, learning_rate
 from efficientvla_ros.training.sharing import sum_over_processes
-from efficientvla_ros.training.validation import validate
+from efficientvla_ros.training.validation import Validation
 from efficientvla_ros.types import InputError
 
 STATE_FILE = 'state.pt'
@@ -114,7 +115,7 @@ class Trainer:
         train, held_out = data.split()
         source = (config, self.tokenizer, self.statistics, self.device)
         self._train = BatchSource(data, train, *source)
-        self._held_out = BatchSource(data, held_out, *source)
+        self._validate = Validation(partial(BatchSource(data, held_out, *source).fixed, 32, 8))
         self._features = FeatureWindow(self._features_of, settings.head_reuse)
         self.stage, self.step, self._new_heads = STAGES[0], 0, False
         self._optimizer: Optimizer | None = None
@@ -130,7 +131,7 @@ class Trainer:
         Args:
             progress: called every 20 steps, in the first process.
             save_every: seconds between saved states.
-            validate_every: batches of images between validations.
+            validate_every: steps between validations.
         """
         for stage in STAGES[STAGES.index(self.stage) :]:
             if stage != self.stage:
@@ -256,8 +257,6 @@ class Trainer:
     ) -> None:
         plan = self.settings.stage(self.stage)
         parameters = self._parameters()
-        if self.stage == 'head':
-            validate_every *= self.settings.head_reuse
         saved, means = time.monotonic(), _RunningMeans()
         while self.step < plan.steps:
             means.add(self._one_step(parameters))
@@ -344,8 +343,7 @@ class Trainer:
         torch._foreach_lerp_(averaged, current, 1 - decay)
 
     def _log(self, means: _RunningMeans) -> None:
-        batches = self._held_out.fixed(32, 8)
-        result = validate(self.stage, self.average, self._average_heads, batches)
+        result = self._validate(self.stage, self.average, self._average_heads)
         row = {
             'stage': self.stage,
             'step': self.step,

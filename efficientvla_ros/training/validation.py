@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -14,38 +17,62 @@ from efficientvla_ros.training.losses import Batch, chunk_error, keypoint_loss
 from efficientvla_ros.training.packing import packed_cognition
 
 
-@torch.no_grad()
-def validate(
-    stage: str, model: CogACT, heads: TrainingHeads, batches: list[Batch]
-) -> dict[str, float]:
-    """Mean errors over batches of held-out frames.
+@dataclass(frozen=True)
+class _Seen:
+    """What everything but the diffusion head makes of one batch."""
 
-    Returns:
-        `val_pixels`: keypoint error, pixels; from stage `policy` on `val_chunk`: chunk error of
-        the regressed plan, and in stage `head` `val_sampled`: that of the sampled plan, and
-        `val_cached`: the same with the diffusion cache at its published interval.
-    """
-    sums: dict[str, float] = {}
-    for batch in batches:
-        for name, value in _errors(stage, model, heads, batch).items():
-            sums[name] = sums.get(name, 0.0) + float(value)
-    return {name: round(value / len(batches), 5) for name, value in sums.items()}
+    errors: dict[str, Tensor]
+    cognition: Tensor | None  # [B, 3, D]
+    actions: Tensor  # [B, 3, H, A]
 
 
-def _errors(stage: str, model: CogACT, heads: TrainingHeads, batch: Batch) -> dict[str, Tensor]:
+class Validation:
+    """Mean errors over batches of held-out frames."""
+
+    def __init__(self, held_out: Callable[[], list[Batch]]) -> None:
+        """Keeps what gives the batches, always the same."""
+        self._held_out = held_out
+        self._frozen: list[_Seen] = []
+
+    @torch.no_grad()
+    def __call__(self, stage: str, model: CogACT, heads: TrainingHeads) -> dict[str, float]:
+        """Errors in a stage; in stage `head` the rest is frozen, and looks only once.
+
+        Returns:
+            `val_pixels`: keypoint error, pixels; from stage `policy` on `val_chunk`: chunk error
+            of the regressed plan, and in stage `head` `val_sampled`: that of the sampled plan,
+            and `val_cached`: the same with the diffusion cache at its published interval.
+        """
+        seen = self._frozen or [_see(stage, model, heads, batch) for batch in self._held_out()]
+        rows = [batch.errors for batch in seen]
+        if stage == 'head':
+            self._frozen = seen
+            rows = [batch.errors | _head_errors(model, batch) for batch in seen]
+        return {
+            name: round(float(sum(row[name] for row in rows)) / len(rows), 5) for name in rows[0]
+        }
+
+
+def _see(stage: str, model: CogACT, heads: TrainingHeads, batch: Batch) -> _Seen:
     visual = model.visual_tokens(batch.images)
     pixels = keypoint_loss(heads, visual, batch)[1] * model.config.image_size
-    errors = {'val_pixels': pixels}
     if stage == 'vision':
-        return errors
+        return _Seen({'val_pixels': pixels}, None, batch.actions)
     cognition = packed_cognition(model, visual, batch.texts)
-    errors['val_chunk'] = chunk_error(heads.chunk(cognition), batch.actions)
-    if stage == 'head':
-        blocks = model.action_model.net.run_blocks
-        cache = ResidualCache(blocks, full_steps(model.config.head.ddim_steps, CACHE_INTERVAL))
-        for name, stack in (('val_sampled', None), ('val_cached', cache)):
-            errors[name] = chunk_error(_sampled(model, cognition, stack), batch.actions)
-    return errors
+    chunk = chunk_error(heads.chunk(cognition), batch.actions)
+    return _Seen({'val_pixels': pixels, 'val_chunk': chunk}, cognition, batch.actions)
+
+
+def _head_errors(model: CogACT, seen: _Seen) -> dict[str, Tensor]:
+    full = full_steps(model.config.head.ddim_steps, CACHE_INTERVAL)
+    stacks = {
+        'val_sampled': None,
+        'val_cached': ResidualCache(model.action_model.net.run_blocks, full),
+    }
+    return {
+        name: chunk_error(_sampled(model, seen.cognition, stack), seen.actions)
+        for name, stack in stacks.items()
+    }
 
 
 def _sampled(model: CogACT, cognition: Tensor, stack: Stack | None) -> Tensor:

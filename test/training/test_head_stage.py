@@ -1,6 +1,8 @@
 """Stage `head`: features serve many steps, and noise comes in all sizes."""
 
+import copy
 import json
+import math
 
 import numpy as np
 import pytest
@@ -11,10 +13,14 @@ from efficientvla_ros.models.cogact import CogACT
 from efficientvla_ros.models.diffusion import alphas_cumprod
 from efficientvla_ros.models.random_weights import init_weights
 from efficientvla_ros.training import features as module
+from efficientvla_ros.training.batches import BatchSource
+from efficientvla_ros.training.dataset import load_demonstrations
 from efficientvla_ros.training.features import Features, FeatureWindow
 from efficientvla_ros.training.losses import head_loss
 from efficientvla_ros.training.parallel import train
 from efficientvla_ros.training.settings import StageSettings, TrainSettings
+from efficientvla_ros.training.validation import Validation
+from efficientvla_ros.types import InputError
 
 
 def numbered(computed):
@@ -72,29 +78,39 @@ class Recorder(torch.nn.Module):
         return torch.zeros_like(x)
 
 
-def shown(quiet, actions):
+def shown(actions, **settings):
     """Noisy actions and times of one step, and its loss, of a head that predicts no noise."""
     model = init_weights(CogACT(tiny_config()), seed=1)
     net = Recorder(model.action_model.net)
     model.action_model.net = net
-    settings = tiny_settings(quiet_draws=quiet)
     features = Features(torch.zeros(len(actions), 32), actions)
-    loss, _ = head_loss(model, features, settings, np.random.default_rng(0))
+    loss, _ = head_loss(model, features, tiny_settings(**settings), np.random.default_rng(0))
     return *net.seen[0], float(loss)
 
 
 @pytest.mark.parametrize('quiet', [0.0, 1.0])
 def test_quiet_draws_begin_at_every_size(quiet):
-    x, t, loss = shown(quiet, torch.zeros(4000, HORIZON, 7))
+    x, t, loss = shown(torch.zeros(4000, HORIZON, 7), quiet_draws=quiet)
     sizes = x[t == 90].flatten(1).pow(2).mean(1).sqrt()
     # The mean square of a uniform size is a third; nothing predicted, the loss is just that.
     assert loss == pytest.approx(1 / 3 / (1 - alphas_cumprod()[90]) if quiet else 1.0, rel=0.05)
     assert (float(sizes.min()) < 0.1) == bool(quiet)
 
 
+@pytest.mark.parametrize(('kind', 'expected'), [('mse', 1.0), ('l1', (2 / math.pi) ** 0.5)])
+def test_the_error_of_predicting_no_noise_is_that_of_a_normal_distribution(kind, expected):
+    loss = shown(torch.zeros(4000, HORIZON, 7), noise_loss=kind)[2]
+    assert loss == pytest.approx(expected, rel=0.02)
+
+
+def test_an_unknown_noise_loss_is_refused():
+    with pytest.raises(InputError, match="noise_loss is 'l2', expected one of mse, l1"):
+        TrainSettings.from_dict({'noise_loss': 'l2'})
+
+
 def test_the_start_of_a_quiet_draw_says_nothing_of_the_actions():
     actions = torch.randn(40000, 1, 1).expand(-1, HORIZON, 7)
-    x, t, _ = shown(1.0, actions)
+    x, t, _ = shown(actions, quiet_draws=1.0)
     first, last = t == 90, t == 0
     for rows, least, most in ((first, -0.02, 0.02), (last, 0.99, 1.0)):
         pairs = torch.stack((x[rows].flatten(), actions[rows].flatten()))
@@ -134,3 +150,22 @@ def test_a_broken_off_head_that_reuses_features_ends_with_the_same_weights(
         assert torch.equal(value, whole[name]), name
     rows = (tmp_path / 'broken' / 'metrics.jsonl').read_text().splitlines()
     assert json.loads(rows[-1])['step'] == 7
+
+
+def test_validation_of_the_head_looks_at_the_frozen_rest_once(finished, recording, monkeypatch):
+    _, trainer = finished
+    model, heads = copy.deepcopy(trainer.average), trainer.heads
+    data = load_demonstrations([recording], 56, HORIZON)
+    frames = np.arange(len(data.images))
+    source = BatchSource(
+        data, frames, tiny_config(), trainer.tokenizer, trainer.statistics, torch.device('cpu')
+    )
+    validate = Validation(lambda: source.fixed(4, 3))
+    before = validate('head', model, heads)
+    assert before == Validation(lambda: source.fixed(4, 3))('head', model, heads)
+    monkeypatch.setattr(CogACT, 'visual_tokens', None)  # whoever looks again fails
+    torch.nn.init.normal_(model.action_model.net.final_layer.linear.bias)
+    after = validate('head', model, heads)
+    assert set(before) == {'val_pixels', 'val_chunk', 'val_sampled', 'val_cached'}
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {'val_sampled', 'val_cached'}

@@ -49,15 +49,15 @@ class FeatureWindow:
         self._compute, self._reuse = compute, reuse
         self._size = WINDOW if reuse > 1 else 1
         self._batches: dict[int, Features] = {}
-        self._whole: Features | None = None
+        self._first = -1
 
     def at(self, step: int) -> Features:
         """All features of a step; computes those that are missing."""
         first = step // self._reuse
-        numbers = range(first, first + self._size)
-        if self._whole is None or self._batches.keys() != set(numbers):
-            kept = self._batches
+        if first != self._first:
+            kept, numbers = self._batches, range(first, first + self._size)
             self._batches = {n: kept[n] if n in kept else self._compute(n) for n in numbers}
+            self._first = first
             batches = list(self._batches.values())
             self._whole = Features(
                 torch.cat([batch.cognition for batch in batches]),

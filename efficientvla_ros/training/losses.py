@@ -16,7 +16,7 @@ from efficientvla_ros.training.features import Features
 from efficientvla_ros.training.heads import TrainingHeads
 from efficientvla_ros.training.packing import packed_cognition
 from efficientvla_ros.training.pruned import pruned_cognition
-from efficientvla_ros.training.settings import NOISE_LOSSES, TrainSettings
+from efficientvla_ros.training.settings import TrainSettings
 from efficientvla_ros.training.thinned import thinned
 
 
@@ -118,14 +118,14 @@ def _noise(
     noise = torch.randn(actions.shape, generator=_torch_generator(rng)).to(actions.device)
     # From a start of another size, sampling comes to these actions by another noise: one that
     # is bound to them. With less of the same noise the start itself would give them away.
-    start = noise * torch.as_tensor(rng.random(len(noise)), dtype=noise.dtype).view(-1, 1, 1)
+    sizes = torch.as_tensor(rng.random(len(noise)), dtype=noise.dtype, device=noise.device)
     first = ddim_timesteps(head.ddim_steps, head.diffusion_steps)[0]
-    bound = noise_between(actions, start.to(noise.device), first, head.diffusion_steps)
-    quiet = torch.as_tensor(rng.random(len(noise)) < settings.quiet_draws).view(-1, 1, 1)
-    return torch.where(quiet.to(noise.device), bound, noise)
+    bound = noise_between(actions, noise * sizes.view(-1, 1, 1), first, head.diffusion_steps)
+    quiet = torch.as_tensor(rng.random(len(noise)) < settings.quiet_draws, device=noise.device)
+    return torch.where(quiet.view(-1, 1, 1), bound, noise)
 
 
-_NOISE_LOSSES = dict(zip(NOISE_LOSSES, (F.mse_loss, F.l1_loss)))
+_NOISE_LOSSES = {'mse': F.mse_loss, 'l1': F.l1_loss}
 
 LOSSES = {'vision': vision_loss, 'policy': policy_loss}
 

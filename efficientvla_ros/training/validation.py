@@ -11,7 +11,6 @@ from torch import Tensor
 from efficientvla_ros.acceleration.feature_cache import ResidualCache, full_steps
 from efficientvla_ros.acceleration.presets import CACHE_INTERVAL
 from efficientvla_ros.models.cogact import CogACT
-from efficientvla_ros.models.dit import Stack
 from efficientvla_ros.training.heads import TrainingHeads
 from efficientvla_ros.training.losses import Batch, chunk_error, keypoint_loss
 from efficientvla_ros.training.packing import packed_cognition
@@ -64,23 +63,15 @@ def _see(stage: str, model: CogACT, heads: TrainingHeads, batch: Batch) -> _Seen
 
 
 def _head_errors(model: CogACT, seen: _Seen) -> dict[str, Tensor]:
-    full = full_steps(model.config.head.ddim_steps, CACHE_INTERVAL)
-    stacks = {
-        'val_sampled': None,
-        'val_cached': ResidualCache(model.action_model.net.run_blocks, full),
-    }
-    return {
-        name: chunk_error(_sampled(model, seen.cognition, stack), seen.actions)
-        for name, stack in stacks.items()
-    }
-
-
-def _sampled(model: CogACT, cognition: Tensor, stack: Stack | None) -> Tensor:
-    head = model.config.head
-    features = cognition.flatten(0, 1)
-    noise = torch.randn(
-        1, head.horizon, head.action_dim, generator=torch.Generator().manual_seed(0)
-    ).to(features.device)
+    head, features = model.config.head, seen.cognition.flatten(0, 1)
+    shape = 1, head.horizon, head.action_dim
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(features.device)
     noise = head.temperature * noise.expand(len(features), -1, -1)
-    sampled = model.sampler()(features, noise, stack)
-    return sampled.clamp(-1, 1).unflatten(0, cognition.shape[:2])
+    sampler = model.sampler()
+    full = full_steps(head.ddim_steps, CACHE_INTERVAL)
+    cache = ResidualCache(model.action_model.net.run_blocks, full)
+    errors = {}
+    for name, stack in (('val_sampled', None), ('val_cached', cache)):
+        sampled = sampler(features, noise, stack).clamp(-1, 1)
+        errors[name] = chunk_error(sampled.view_as(seen.actions), seen.actions)
+    return errors

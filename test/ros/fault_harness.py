@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import array
 import contextlib
-import copy
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -97,19 +95,6 @@ class FaultyRobot(Robot):
             else:
                 time.sleep(0.2 / rate)
         return count
-
-    def flood_images(self, rate: float, seconds: float) -> int:
-        image = copy.copy(self.newest_image)
-        again = Image(
-            height=image.height, width=image.width, encoding=image.encoding, step=image.step
-        )
-        again.data = array.array('B', image.data)
-
-        def publish(_: int) -> None:
-            again.header.stamp = self.now()
-            self._image_publisher.publish(again)
-
-        return self.flood(publish, rate, seconds)
 
     def wait_until_at_rest(self, velocity: float = 0.02) -> None:
         """Waits until no joint of the simulated arm moves any more."""

@@ -12,46 +12,34 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from efficientvla_ros.models.checkpoint import load_checkpoint, save_checkpoint
+from efficientvla_ros.models.checkpoint import save_checkpoint
 from efficientvla_ros.models.cogact import CogACT
 from efficientvla_ros.models.config import CogACTConfig
 from efficientvla_ros.models.random_weights import init_weights
-from efficientvla_ros.models.sources import CONFIG_FILE
 from efficientvla_ros.models.statistics import ActionStatistics
 from efficientvla_ros.models.tokenizer import WordTokenizer
 from efficientvla_ros.simulation.objects import KEYPOINTS
 from efficientvla_ros.training.batches import BatchSource, suite_words
 from efficientvla_ros.training.dataset import Demonstrations
 from efficientvla_ros.training.features import Features, FeatureWindow
-from efficientvla_ros.training.finer_vision import CoarseVision, finer_vision_loss
-from efficientvla_ros.training.growth import (
-    fits,
-    grow_grid,
-    grow_heads,
-    grow_layers,
-    grow_width,
-)
+from efficientvla_ros.training.finer_vision import finer_vision_loss
 from efficientvla_ros.training.heads import TrainingHeads
 from efficientvla_ros.training.losses import LOSSES, Batch, head_features, head_loss
 from efficientvla_ros.training.optimizer import Optimizer
 from efficientvla_ros.training.precision import precision
 from efficientvla_ros.training.settings import STAGES, TrainSettings, learning_rate
 from efficientvla_ros.training.sharing import sum_over_processes
+from efficientvla_ros.training.start import HEADS_FILE, STATE_FILE, read_start, read_state
 from efficientvla_ros.training.validation import Validation
-from efficientvla_ros.types import InputError
 
-STATE_FILE = 'state.pt'
 METRICS_FILE = 'metrics.jsonl'
-HEADS_FILE = 'training_heads.safetensors'
 LARGEST_FILE = 14_000_000
 """Bytes of weights in one file of an exported checkpoint: version control stays usable."""
 
-_HEAD = 'action_model.'
-_VISION, _LANGUAGE = 'vision_backbone.', 'llm_backbone.'
-_SEEING = _VISION, 'projector.'
+_SEEING, _LANGUAGE = ('vision_backbone.', 'projector.'), 'llm_backbone.'
 
 Progress = Callable[[str, int, int, dict[str, float]], None]
 """Called with stage, steps done, steps in all, and the latest averages."""
@@ -101,9 +89,10 @@ class Trainer:
         self.average, self._average_heads = (
             copy.deepcopy(part).requires_grad_(False) for part in (self.model, self.heads)
         )
-        resumed = self._read_state(folder)
-        waiting = resumed is None or resumed['stage'] == 'vision'
-        started = self._read_start(start) if start and waiting else None
+        resumed = read_state(folder, self.device)
+        started = None
+        if start and (resumed is None or resumed['stage'] == 'vision'):
+            started = read_start(start, config, self.model, self.heads, self.device)
         self._coarse = started['coarse'] if started else None
         state = resumed or started
         # Further training keeps the units that the weights were trained in.
@@ -169,64 +158,6 @@ class Trainer:
         partial = self.folder / (STATE_FILE + '.tmp')
         torch.save(state, partial)
         partial.replace(self.folder / STATE_FILE)
-
-    def _read_state(self, folder: Path) -> dict[str, Any] | None:
-        path = folder / STATE_FILE
-        if not path.is_file():
-            return None
-        return torch.load(path, map_location=self.device, weights_only=True)
-
-    def _read_start(self, folder: Path) -> dict[str, Any]:
-        """What another run or a checkpoint gives to this one.
-
-        The language model grows to this policy's depth and width. An action head and training-only
-        parts of other sizes are not taken over, nor are the units of actions if both are not.
-        """
-        state = self._read_state(folder) or self._read_checkpoint(folder)
-        weights = grow_layers(state['average'], self.config.llm.layers)
-        weights = grow_width(weights, self.model.state_dict())
-        seeing = {k: value for k, value in weights.items() if k.startswith(_SEEING)}
-        weights = grow_grid(weights, self.config.num_patches)
-        head_fits = fits(self.model.action_model, weights, _HEAD)
-        if not head_fits:
-            own = self.model.action_model.state_dict()
-            weights = {k: value for k, value in weights.items() if not k.startswith(_HEAD)}
-            weights |= {_HEAD + name: value for name, value in own.items()}
-        if not fits(self.model, weights):
-            raise InputError(
-                f'the model in {folder} differs from {self.config.name} in more than the number '
-                'of decoder layers, the width of the language model, the size of pictures and the '
-                'action head'
-            )
-        heads = state['average_heads']
-        if heads is not None:
-            heads = grow_heads(heads, self.heads.state_dict())
-        if heads is not None and not fits(self.heads, heads):
-            heads = None
-        grid_fits = fits(self.model.vision_backbone, seeing, _VISION)
-        return {
-            'stage': 'policy' if grid_fits else 'vision',
-            'coarse': None if grid_fits else CoarseVision(self.config, seeing).to(self.device),
-            'average': weights,
-            'average_heads': heads,
-            'new_heads': heads is None,
-            'statistics': state['statistics'] if head_fits or heads is not None else None,
-        }
-
-    @staticmethod
-    def _read_checkpoint(folder: Path) -> dict[str, Any]:
-        if not (folder / CONFIG_FILE).is_file():
-            raise InputError(
-                f'{folder} has no {STATE_FILE} and no {CONFIG_FILE}, expected the folder of a '
-                'training run or of an embedded checkpoint'
-            )
-        checkpoint = load_checkpoint(str(folder))
-        heads = folder / HEADS_FILE
-        return {
-            'average': checkpoint.model.state_dict(),
-            'average_heads': load_file(heads) if heads.is_file() else None,
-            'statistics': checkpoint.statistics.to_json(),
-        }
 
     def _restore(self, state: dict[str, Any], fresh: bool) -> None:
         self.average.load_state_dict(state['average'])

@@ -59,7 +59,7 @@ def command(
     from efficientvla_ros.types import InputError
 
     try:
-        recipe = TrainSettings.from_dict(json.loads(settings.read_text()) if settings else {})
+        recipe = TrainSettings.from_file(settings) if settings else TrainSettings()
         if model not in CONFIGS:
             raise InputError(f'model {model!r} is unknown, expected one of {", ".join(CONFIGS)}')
         config = _config_of(CONFIGS[model], layers)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from efficientvla_ros.training.optimizer import OPTIMIZERS
@@ -101,24 +104,72 @@ class TrainSettings:
         return asdict(self)
 
     @classmethod
+    def from_file(cls, path: Path) -> TrainSettings:
+        """Reads settings from a JSON file, see `from_dict`.
+
+        Raises:
+            InputError: it cannot be read, or what it says is refused.
+        """
+        try:
+            values = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(f'training settings {path}: {error}') from error
+        if not isinstance(values, dict):
+            raise InputError(f'training settings {path} are no JSON object')
+        return cls.from_dict(values)
+
+    @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainSettings:
         """Builds settings from `to_dict`'s output; missing keys keep their defaults.
 
         Raises:
-            InputError: a key, the optimiser, the precision or the noise loss is unknown.
+            InputError: a key, the optimiser, the precision or the noise loss is unknown, a value
+                is out of its range.
         """
-        unknown = set(values) - {item.name for item in fields(cls)}
-        if unknown:
-            raise InputError(f'training settings have unknown keys: {", ".join(sorted(unknown))}')
-        stages = {name: StageSettings(**values[name]) for name in STAGES if name in values}
+        _check_keys('training settings', values, cls)
+        stages = {name: _stage_from(name, values[name]) for name in STAGES if name in values}
         kinds = {'optimizer': OPTIMIZERS, 'precision': PRECISIONS, 'noise_loss': NOISE_LOSSES}
         for name, known in kinds.items():
             kind = values.get(name, known[0])
             if kind not in known:
                 raise InputError(f'{name} is {kind!r}, expected one of {", ".join(known)}')
+        for name in _SHARES & set(values):
+            _check_number(name, values[name], 0.0, 1.0)
+        for name in set(_LEAST) & set(values):
+            _check_number(name, values[name], _LEAST[name])
         # JSON has no tuples.
         rest = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**{**rest, **stages})
+
+
+_SHARES = {
+    'layer_drop', 'token_drop', 'pruned_steps', 'thinned_steps', 'quiet_draws', 'condition_drop',
+    'ema',
+}  # fmt: skip
+_LEAST = {'pruned_layers': 1, 'new_heads_steps': 0, 'head_draws': 1, 'head_reuse': 1}
+
+
+def _check_keys(what: str, values: dict[str, Any], kind: type) -> None:
+    unknown = set(values) - {item.name for item in fields(kind)}
+    if unknown:
+        raise InputError(f'{what} have unknown keys: {", ".join(sorted(unknown))}')
+
+
+def _check_number(name: str, value: Any, low: float, high: float = math.inf) -> None:
+    if not isinstance(value, int | float) or not low <= value <= high:
+        expected = f'at least {low:g}' if high == math.inf else f'from {low:g} to {high:g}'
+        raise InputError(f'{name} is {value!r}, expected a number {expected}')
+
+
+def _stage_from(name: str, values: dict[str, Any]) -> StageSettings:
+    what = f'settings of stage {name}'
+    _check_keys(what, values, StageSettings)
+    missing = {item.name for item in fields(StageSettings)} - set(values)
+    if missing:
+        raise InputError(f'{what} lack {", ".join(sorted(missing))}')
+    for key, least in (('steps', 0), ('batch', 1), ('learning_rate', 0.0)):
+        _check_number(f'{key} of stage {name}', values[key], least)
+    return StageSettings(**values)
 
 
 WARM_UP_STEPS = 150

@@ -1,6 +1,7 @@
 """Training: packing is exact, shifts move labels along, a broken-off run goes on as it was."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -279,6 +280,40 @@ def test_settings_survive_json_and_unknown_keys_are_named():
         TrainSettings.from_dict({'colour': 1})
     with pytest.raises(InputError, match="optimizer is 'sgd', expected one of adamw, muon"):
         TrainSettings.from_dict({'optimizer': 'sgd'})
+
+
+@pytest.mark.parametrize(
+    ('text', 'expected'),
+    [('{bad', 'Expecting property name'), ('[1]', 'are no JSON object'), (None, 'No such file')],
+)
+def test_a_file_that_holds_no_settings_is_named(tmp_path, text, expected):
+    path = tmp_path / 'recipe.json'
+    if text:
+        path.write_text(text)
+    with pytest.raises(InputError, match=rf'training settings {re.escape(str(path))}.*{expected}'):
+        TrainSettings.from_file(path)
+
+
+@pytest.mark.parametrize(
+    ('values', 'expected'),
+    [
+        ({'quiet_draws': 1.5}, 'quiet_draws is 1.5, expected a number from 0 to 1'),
+        ({'ema': 'slow'}, "ema is 'slow', expected a number from 0 to 1"),
+        ({'head_reuse': 0}, 'head_reuse is 0, expected a number at least 1'),
+        ({'head': {'steps': 5}}, 'settings of stage head lack batch, learning_rate'),
+        (
+            {'head': {'steps': -1, 'batch': 2, 'learning_rate': 1e-3}},
+            'steps of stage head is -1, expected a number at least 0',
+        ),
+        (
+            {'head': {'steps': 5, 'batch': 2, 'learning_rate': 1e-3, 'colour': 1}},
+            'settings of stage head have unknown keys: colour',
+        ),
+    ],
+)
+def test_settings_out_of_range_are_refused_in_one_line(values, expected):
+    with pytest.raises(InputError, match=f'^{re.escape(expected)}$'):
+        TrainSettings.from_dict(values)
 
 
 def test_the_vocabulary_covers_every_instruction_of_the_suite():

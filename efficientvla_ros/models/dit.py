@@ -103,18 +103,19 @@ class DiT(nn.Module):
         self.blocks = nn.ModuleList(DiTBlock(width, config.heads) for _ in range(config.depth))
         self.final_layer = FinalLayer(width, config.action_dim)
 
-    def forward(self, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, z: Tensor, stack: Stack | None = None) -> Tensor:
         """Predicts the noise.
 
         Args:
             x: noisy actions [N, horizon, action_dim].
             t: diffusion times on the training schedule [N].
             z: cognition features [N, condition_width].
+            stack: runs in the place of `run_blocks`.
 
         Returns:
             Predicted noise [N, horizon, action_dim].
         """
-        return self.denoise(x, self.t_embedder(t) + self.z_embedder(z))
+        return self.denoise(x, self.t_embedder(t) + self.z_embedder(z), stack)
 
     def denoise(self, x: Tensor, condition: Tensor, stack: Stack | None = None) -> Tensor:
         """The same with the condition token [N, width] already embedded.

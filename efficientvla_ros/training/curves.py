@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 
@@ -22,7 +23,7 @@ def plot_curves(metrics: Path, picture: Path) -> None:
             if name not in ('stage', 'step', 'time'):
                 axis.plot(
                     [row['step'] for row in part],
-                    [row[name] for row in part],
+                    [row.get(name, math.nan) for row in part],
                     label=name,
                     marker='.',
                 )

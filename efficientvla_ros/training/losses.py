@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from efficientvla_ros.acceleration.feature_cache import ResidualCache
 from efficientvla_ros.models.cogact import CogACT
 from efficientvla_ros.models.config import DiTConfig
 from efficientvla_ros.models.diffusion import add_noise, ddim_timesteps, noise_between
@@ -100,16 +101,29 @@ def head_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Stage `head`: noise prediction on features of the frozen rest (DDPM, eq. 14)."""
     z, actions = features.cognition, features.actions
-    times = torch.as_tensor(
-        rng.integers(0, model.config.head.diffusion_steps, len(z)), device=z.device
-    )
+    steps, error = model.config.head.diffusion_steps, _NOISE_LOSSES[settings.noise_loss]
+    times = torch.as_tensor(rng.integers(0, steps, len(z)), device=z.device)
     noise = _noise(model.config.head, actions, settings, rng)
     net = model.action_model.net
     dropped = torch.as_tensor(rng.random(len(z)) < settings.condition_drop, device=z.device)
     z = torch.where(dropped.unsqueeze(-1), net.z_embedder.uncondition, z)
-    predicted = net(add_noise(actions, noise, times, model.config.head.diffusion_steps), times, z)
-    loss = _NOISE_LOSSES[settings.noise_loss](predicted, noise)
-    return loss, {'noise': loss.detach()}
+    cache = ResidualCache(net.run_blocks, full=(0,))
+    loss = error(net(add_noise(actions, noise, times, steps), times, z, cache), noise)
+    values = {'noise': loss.detach()}
+    if settings.cache_weight:
+        times = _later(times, steps, rng)
+        reused = error(net(add_noise(actions, noise, times, steps), times, z, cache), noise)
+        loss = loss + settings.cache_weight * reused
+        values['cached'] = reused.detach()
+    return loss, values
+
+
+def _later(times: Tensor, steps: int, rng: np.random.Generator) -> Tensor:
+    """Times [N] that sampling comes to after those given, up to half the schedule further on."""
+    times, device = times.numpy(force=True), times.device
+    most = np.minimum(times, steps // 2)
+    gaps = rng.integers(np.minimum(most, 1), most + 1)
+    return torch.as_tensor(times - gaps, device=device)
 
 
 def _noise(

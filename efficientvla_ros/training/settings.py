@@ -67,6 +67,9 @@ class TrainSettings:
         noise_loss: `mse`, or `l1` for a head that is sampled at temperature 0: where two plans are
             as good, the mean error is least between them, where no plan is; the absolute one is
             least at one of the two.
+        cache_weight: weight of the error that the head makes at a later time of the same draw with
+            what its blocks gave at the first, as `acceleration.feature_cache` has it; the distance
+            is random, up to half the schedule.
         condition_drop: part of the draws made without the condition (for guidance).
         ema: decay of the averaged weights that are exported.
         optimizer: `adamw`, or `muon` for the matrices of the networks, see `training.optimizer`.
@@ -90,6 +93,7 @@ class TrainSettings:
     head_reuse: int = 1
     quiet_draws: float = 0.0
     noise_loss: str = 'mse'
+    cache_weight: float = 0.0
     condition_drop: float = 0.1
     ema: float = 0.998
     optimizer: str = 'adamw'
@@ -146,7 +150,10 @@ _SHARES = {
     'layer_drop', 'token_drop', 'pruned_steps', 'thinned_steps', 'quiet_draws', 'condition_drop',
     'ema',
 }  # fmt: skip
-_LEAST = {'pruned_layers': 1, 'new_heads_steps': 0, 'head_draws': 1, 'head_reuse': 1}
+_LEAST = {
+    'pruned_layers': 1, 'new_heads_steps': 0, 'head_draws': 1, 'head_reuse': 1,
+    'attention_weight': 0, 'cache_weight': 0,
+}  # fmt: skip
 
 
 def _check_keys(what: str, values: dict[str, Any], kind: type) -> None:

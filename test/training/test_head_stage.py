@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny_run import HORIZON, tiny_config, tiny_settings
 
 from efficientvla_ros.models.cogact import CogACT
@@ -16,7 +18,7 @@ from efficientvla_ros.training import features as module
 from efficientvla_ros.training.batches import BatchSource
 from efficientvla_ros.training.dataset import load_demonstrations
 from efficientvla_ros.training.features import Features, FeatureWindow
-from efficientvla_ros.training.losses import head_loss
+from efficientvla_ros.training.losses import _later, head_loss
 from efficientvla_ros.training.parallel import train
 from efficientvla_ros.training.settings import StageSettings, TrainSettings
 from efficientvla_ros.training.validation import Validation
@@ -71,9 +73,9 @@ class Recorder(torch.nn.Module):
 
     def __init__(self, net):
         super().__init__()
-        self.z_embedder, self.seen = net.z_embedder, []
+        self.z_embedder, self.run_blocks, self.seen = net.z_embedder, net.run_blocks, []
 
-    def forward(self, x, t, z):
+    def forward(self, x, t, z, stack=None):
         self.seen.append((x, t))
         return torch.zeros_like(x)
 
@@ -115,6 +117,55 @@ def test_the_start_of_a_quiet_draw_says_nothing_of_the_actions():
     for rows, least, most in ((first, -0.02, 0.02), (last, 0.99, 1.0)):
         pairs = torch.stack((x[rows].flatten(), actions[rows].flatten()))
         assert least <= float(torch.corrcoef(pairs)[0, 1]) <= most
+
+
+def reused(weight):
+    """Loss and values of one step of a head that reuses what its blocks gave, and its calls."""
+    torch.manual_seed(0)
+    model = init_weights(CogACT(tiny_config()), seed=1)
+    net, calls = model.action_model.net, []
+    torch.nn.init.normal_(net.final_layer.linear.weight)
+    net.register_forward_pre_hook(lambda _, inputs: calls.append(inputs))
+    features = Features(torch.randn(64, 32), torch.randn(64, HORIZON, 7).clamp(-1, 1))
+    settings = tiny_settings(cache_weight=weight, noise_loss='l1')
+    loss, values = head_loss(model, features, settings, np.random.default_rng(0))
+    return features.actions, net, calls, loss, values
+
+
+def test_without_a_weight_features_are_not_reused():
+    _, _, calls, loss, values = reused(0.0)
+    assert len(calls) == 1 and set(values) == {'noise'}
+    assert torch.equal(loss, reused(0.5)[-1]['noise'])
+
+
+def test_reused_features_are_added_at_a_later_time_of_the_same_draw():
+    actions, net, calls, loss, values = reused(0.5)
+    (x, t, z, _), (later_x, later_t, later_z, _) = calls
+    assert torch.equal(z, later_z)
+    signal = torch.as_tensor(alphas_cumprod(), dtype=torch.float32).view(-1, 1, 1)
+    noise, later_noise = (
+        (noisy - signal[times].sqrt() * actions) / (1 - signal[times]).sqrt()
+        for noisy, times in ((x, t), (later_x, later_t))
+    )
+    torch.testing.assert_close(noise, later_noise, atol=1e-4, rtol=1e-4)
+
+    def embedded(x, t):
+        token = (net.t_embedder(t) + net.z_embedder(z)).unsqueeze(1)
+        return torch.cat((token, net.x_embedder(x)), dim=1) + net.positional_embedding
+
+    tokens = embedded(x, t)
+    residual = net.run_blocks(tokens) - tokens
+    predicted = net.final_layer(embedded(later_x, later_t) + residual)[:, 1:]
+    error = (predicted - noise).abs().mean()
+    torch.testing.assert_close(values['cached'], error.detach(), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(loss.detach(), values['noise'] + 0.5 * values['cached'])
+
+
+@given(st.lists(st.integers(0, 99), min_size=1, max_size=50), st.integers(0, 2**32))
+def test_features_are_reused_later_and_at_most_half_a_schedule_away(times, seed):
+    later = _later(torch.tensor(times), 100, np.random.default_rng(seed)).tolist()
+    for first, then in zip(times, later, strict=True):
+        assert max(0, first - 50) <= then < max(first, 1)
 
 
 def test_a_broken_off_head_that_reuses_features_ends_with_the_same_weights(

@@ -101,18 +101,22 @@ def head_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Stage `head`: noise prediction on features of the frozen rest (DDPM, eq. 14)."""
     z, actions = features.cognition, features.actions
-    steps, error = model.config.head.diffusion_steps, _NOISE_LOSSES[settings.noise_loss]
+    steps = model.config.head.diffusion_steps
     times = torch.as_tensor(rng.integers(0, steps, len(z)), device=z.device)
     noise = _noise(model.config.head, actions, settings, rng)
     net = model.action_model.net
     dropped = torch.as_tensor(rng.random(len(z)) < settings.condition_drop, device=z.device)
     z = torch.where(dropped.unsqueeze(-1), net.z_embedder.uncondition, z)
     cache = ResidualCache(net.run_blocks, full=(0,))
-    loss = error(net(add_noise(actions, noise, times, steps), times, z, cache), noise)
+
+    def error_at(times: Tensor) -> Tensor:
+        predicted = net(add_noise(actions, noise, times, steps), times, z, cache)
+        return _NOISE_LOSSES[settings.noise_loss](predicted, noise)
+
+    loss = error_at(times)
     values = {'noise': loss.detach()}
     if settings.cache_weight:
-        times = _later(times, steps, rng)
-        reused = error(net(add_noise(actions, noise, times, steps), times, z, cache), noise)
+        reused = error_at(_later(times, steps, rng))
         loss = loss + settings.cache_weight * reused
         values['cached'] = reused.detach()
     return loss, values

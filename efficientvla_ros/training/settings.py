@@ -137,23 +137,21 @@ class TrainSettings:
             kind = values.get(name, known[0])
             if kind not in known:
                 raise InputError(f'{name} is {kind!r}, expected one of {", ".join(known)}')
-        for name in _SHARES & set(values):
-            _check_number(name, values[name], 0.0, 1.0)
-        for name in set(_LEAST) & set(values):
-            _check_number(name, values[name], _LEAST[name])
+        for name in _RANGES:
+            if name in values:
+                _check_number(name, values[name], *_RANGES[name])
         # JSON has no tuples.
         rest = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**{**rest, **stages})
 
 
-_SHARES = {
-    'layer_drop', 'token_drop', 'pruned_steps', 'thinned_steps', 'quiet_draws', 'condition_drop',
-    'ema',
-}  # fmt: skip
-_LEAST = {
-    'pruned_layers': 1, 'new_heads_steps': 0, 'head_draws': 1, 'head_reuse': 1,
-    'attention_weight': 0, 'cache_weight': 0,
-}  # fmt: skip
+_RANGES = {
+    **dict.fromkeys(('layer_drop', 'token_drop', 'pruned_steps', 'thinned_steps'), (0, 1)),
+    **dict.fromkeys(('quiet_draws', 'condition_drop', 'ema'), (0, 1)),
+    **dict.fromkeys(('pruned_layers', 'head_draws', 'head_reuse'), (1,)),
+    **dict.fromkeys(('new_heads_steps', 'attention_weight', 'cache_weight'), (0,)),
+}
+"""Smallest and, where there is one, largest value."""
 
 
 def _check_keys(what: str, values: dict[str, Any], kind: type) -> None:
